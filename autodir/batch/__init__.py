@@ -1,0 +1,1 @@
+"""Many photos at once: which files are read, and where their results go."""

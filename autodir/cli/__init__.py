@@ -1,0 +1,1 @@
+"""The command ``autodir``: parse, build options, make one library call, show the result."""

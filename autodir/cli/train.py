@@ -1,0 +1,34 @@
+"""``autodir train PART``: from clean photos to a model folder within a budget of time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from autodir.cli.console import Console
+from autodir.cli.flags import ConfigFile, Quiet, Verbose, flags, gather
+from autodir.config import TRAINING_PARTS, TrainOptions
+
+
+@flags(TrainOptions, leave_out=("part",))
+def train(
+    part: Annotated[
+        str, typer.Argument(metavar="PART", help="|".join(TRAINING_PARTS), show_default=False)
+    ],
+    given: Mapping[str, Any],
+    *,
+    config: ConfigFile = None,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Train one part of a model, or all of them in order; a stopped run goes on with --resume."""
+    (options,) = gather((TrainOptions,), {**given, "part": part}, config=config)
+    console = Console(quiet=quiet, verbose=1 + verbose)
+
+    from autodir.training.run import run_part
+
+    console.say(f"training {options.part} for {options.budget / 60:.1f} min → {options.out}")
+    run_part(options)
+    console.say(f"done: {options.out}")

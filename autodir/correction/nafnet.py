@@ -1,0 +1,195 @@
+"""NAFNet (arXiv:2204.04676): a U-shaped restoration network without activation functions.
+
+Apart from the SCM because the benchmarks also time the published network as a yardstick. Parameter names are
+those of the published checkpoints, so that weights can be converted by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from autodir.errors import ContractError
+
+
+class LayerNorm2d(nn.LayerNorm):
+    """Layer normalization over the channels of (B, C, H, W), biased variance, eps 1e-6."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalize each pixel's channel vector."""
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class SimpleGate(nn.Module):
+    """Multiply the two halves of the channels: (B, 2C, H, W) → (B, C, H, W)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Gate one half by the other."""
+        left, right = x.chunk(2, dim=1)
+        return left * right
+
+
+def pool_statistics(x: Tensor, window: int) -> Tensor:
+    """Channel means of (B, C, H, W): global, or of a neighborhood on maps larger than ``window``.
+
+    A network trained on small crops has only met statistics of small crops; on a whole photo it should meet the
+    same (TLC, arXiv:2112.04491). Means of quarter-window cells are averaged 4 × 4 and interpolated, which costs
+    one pass over the map whatever the window.
+
+    Args:
+        window: side in pixels of this map; 0 means always global.
+
+    Returns:
+        (B, C, 1, 1), or (B, C, H, W) where the statistics are local.
+    """
+    height, width = x.shape[-2:]
+    if window <= 0 or (height <= window and width <= window):
+        return x.mean((2, 3), keepdim=True)
+    cell = max(1, window // 4)
+    cells = F.avg_pool2d(x, cell, cell, ceil_mode=True, count_include_pad=False)
+    side = (min(4, cells.shape[-2]), min(4, cells.shape[-1]))
+    means = F.avg_pool2d(cells, side, 1)
+    return F.interpolate(means, (height, width), mode="bilinear", align_corners=True)
+
+
+class ChannelAttention(nn.Sequential):
+    """Simplified channel attention: 1×1 convolution of the pooled statistics, multiplied onto the input."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(nn.Identity(), nn.Conv2d(channels, channels, 1))
+        self.window = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Weigh each channel by its statistics."""
+        return x * self[1](pool_statistics(x, self.window))
+
+
+class NAFBlock(nn.Module):
+    """One block of two residual halves, optionally modulated by an instruction (FiLM, arXiv:1709.07871).
+
+    Args:
+        channels: C.
+        embed_dim: width of the instruction vector; 0 builds the published block.
+    """
+
+    def __init__(self, channels: int, embed_dim: int = 0) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = LayerNorm2d(channels), LayerNorm2d(channels)
+        self.conv1 = nn.Conv2d(channels, 2 * channels, 1)
+        self.conv2 = nn.Conv2d(2 * channels, 2 * channels, 3, padding=1, groups=2 * channels)
+        self.conv3 = nn.Conv2d(channels, channels, 1)
+        self.conv4 = nn.Conv2d(channels, 2 * channels, 1)
+        self.conv5 = nn.Conv2d(channels, channels, 1)
+        self.sca = ChannelAttention(channels)
+        self.gate = SimpleGate()
+        self.beta = nn.Parameter(torch.zeros(1, channels, 1, 1))
+        self.gamma = nn.Parameter(torch.zeros(1, channels, 1, 1))
+        self.film = nn.Linear(embed_dim, 4 * channels) if embed_dim else None
+        if self.film is not None:
+            nn.init.zeros_(self.film.weight)
+            nn.init.zeros_(self.film.bias)
+
+    def forward(self, x: Tensor, instruction: Tensor | None = None) -> Tensor:
+        """(B, C, H, W) → the same shape; ``instruction`` is (B, embed_dim)."""
+        first, second = self.norm1(x), None
+        if self.film is not None and instruction is not None:
+            scale1, shift1, scale2, shift2 = self.film(instruction)[..., None, None].chunk(4, dim=1)
+            first, second = first * (1 + scale1) + shift1, (scale2, shift2)
+        y = self.conv3(self.sca(self.gate(self.conv2(self.conv1(first)))))
+        x = x + y * self.beta
+        inner = self.norm2(x)
+        if second is not None:
+            inner = inner * (1 + second[0]) + second[1]
+        return x + self.conv5(self.gate(self.conv4(inner))) * self.gamma
+
+
+class NAFNet(nn.Module):
+    """The U-shaped network, on pixels or on a pixel-unshuffled copy.
+
+    Args:
+        img_channel: channels in.
+        out_channel: channels out; the published network has as many as it is given, or 3.
+        width: channels of the first level; each level doubles them.
+        middle_blk_num, enc_blk_nums, dec_blk_nums: blocks of each part, as published.
+        unshuffle: space-to-depth factor before the first convolution; 1 is the published network.
+        embed_dim: width of the instruction vector that modulates each block; 0 for none.
+        train_size: side of the training crops in pixels; larger inputs use local statistics. 0: always global.
+    """
+
+    def __init__(
+        self,
+        *,
+        img_channel: int = 3,
+        out_channel: int = 3,
+        width: int = 32,
+        middle_blk_num: int = 1,
+        enc_blk_nums: Sequence[int] = (1, 1, 1, 1),
+        dec_blk_nums: Sequence[int] = (1, 1, 1, 1),
+        unshuffle: int = 1,
+        embed_dim: int = 0,
+        train_size: int = 0,
+    ) -> None:
+        super().__init__()
+        if len(enc_blk_nums) != len(dec_blk_nums):
+            raise ContractError("NAFNet needs as many decoder levels as encoder levels")
+        self.unshuffle, self.embed_dim = unshuffle, embed_dim
+        self.multiple = unshuffle * 2 ** len(enc_blk_nums)
+        inner = 64 if embed_dim else 0
+        self.instruct = nn.Sequential(nn.Linear(embed_dim, inner), nn.SiLU()) if embed_dim else None
+        self.intro = nn.Conv2d(img_channel * unshuffle**2, width, 3, padding=1)
+        self.ending = nn.Conv2d(width, out_channel * unshuffle**2, 3, padding=1)
+        self.encoders, self.downs = nn.ModuleList(), nn.ModuleList()
+        self.decoders, self.ups = nn.ModuleList(), nn.ModuleList()
+        channels = width
+        for count in enc_blk_nums:
+            self.encoders.append(nn.ModuleList(NAFBlock(channels, inner) for _ in range(count)))
+            self.downs.append(nn.Conv2d(channels, 2 * channels, 2, 2))
+            channels *= 2
+        self.middle_blks = nn.ModuleList(NAFBlock(channels, inner) for _ in range(middle_blk_num))
+        for count in dec_blk_nums:
+            up = nn.Conv2d(channels, 2 * channels, 1, bias=False)
+            self.ups.append(nn.Sequential(up, nn.PixelShuffle(2)))
+            channels //= 2
+            self.decoders.append(nn.ModuleList(NAFBlock(channels, inner) for _ in range(count)))
+        self._set_windows(train_size // unshuffle)
+
+    def _set_windows(self, size: int) -> None:
+        stages = [*zip(self.encoders, range(len(self.encoders)), strict=True), (self.middle_blks, len(self.encoders))]
+        stages += list(zip(self.decoders, reversed(range(len(self.encoders))), strict=True))
+        for blocks, level in stages:
+            for block in blocks:
+                block.sca.window = size >> level
+
+    def forward(self, image: Tensor, instruction: Tensor | None = None) -> Tensor:
+        """(B, img_channel, H, W) → (B, out_channel, H, W) for any H, W ≥ 1; ``instruction`` is (B, embed_dim).
+
+        Raises:
+            ContractError: the network is instructed and ``instruction`` is missing or of another width.
+        """
+        if self.embed_dim and (instruction is None or instruction.shape[-1] != self.embed_dim):
+            raise ContractError(f"this NAFNet needs an instruction (B, {self.embed_dim})")
+        height, width = image.shape[-2:]
+        x = F.pad(image, (0, -width % self.multiple, 0, -height % self.multiple))
+        hint = self.instruct(instruction) if self.instruct is not None else None
+        x = self.intro(F.pixel_unshuffle(x, self.unshuffle) if self.unshuffle > 1 else x)
+        skips = []
+        for blocks, down in zip(self.encoders, self.downs, strict=True):
+            for block in blocks:
+                x = block(x, hint)
+            skips.append(x)
+            x = down(x)
+        for block in self.middle_blks:
+            x = block(x, hint)
+        for blocks, up in zip(self.decoders, self.ups, strict=True):
+            x = up(x) + skips.pop()
+            for block in blocks:
+                x = block(x, hint)
+        x = self.ending(x)
+        x = F.pixel_shuffle(x, self.unshuffle) if self.unshuffle > 1 else x
+        return x[..., :height, :width]

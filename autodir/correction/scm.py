@@ -1,0 +1,103 @@
+"""The structural correction module: I_res = I_sd + w · R(I, I_sd) (AutoDIR, ECCV 2024).
+
+Apart from the network, because here stand the weight, the padding and the tiles: what a caller needs to know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from autodir.correction.nafnet import NAFNet
+from autodir.errors import ContractError
+from autodir.imaging.tiles import map_tiles
+from autodir.records import TextEmbedding, check_image
+
+
+class StructureCorrector(nn.Module):
+    """NAFNet on [degraded, restored], told by the mixed text embedding what to repair.
+
+    Two heads share the network. The published one predicts the residual R itself. The ``affine`` one predicts
+    R = g · (I - I_sd) + a · I + d with maps g (1 channel), a and d (3 channels each), and starts at g = 1,
+    a = d = 0, where the result is the degraded photo: an untrained network does no harm, haze and darkness are
+    nearly affine in the photo, and a says so in one multiplication.
+
+    Args:
+        network: keyword arguments of `NAFNet` but for the channels.
+        head: "residual" (published) or "affine".
+        tile: side of the tiles in pixels that a large photo is cut into, and overlap of their borders.
+        overlap: see ``tile``.
+    """
+
+    def __init__(
+        self, *, network: Mapping[str, Any], head: str = "residual", tile: int = 768, overlap: int = 64
+    ) -> None:
+        super().__init__()
+        if head not in ("residual", "affine"):
+            raise ContractError(f"the head of the correction is residual or affine, got {head!r}")
+        self.head, self.tile, self.overlap = head, tile, overlap
+        self.config = {"network": dict(network), "head": head, "tile": tile, "overlap": overlap}
+        self.network = NAFNet(img_channel=6, out_channel=7 if head == "affine" else 3, **network)
+        if head == "affine":
+            nn.init.zeros_(self.network.ending.weight)
+            nn.init.zeros_(self.network.ending.bias)
+
+    @property
+    def instructed(self) -> bool:
+        """Whether the network reads the text embedding."""
+        return self.network.embed_dim > 0
+
+    def forward(self, degraded: Tensor, restored: Tensor, instruction: Tensor | None) -> Tensor:
+        """The residual R (B, 3, H, W).
+
+        Args:
+            degraded: I, (B, 3, H, W) in [0, 1].
+            restored: I_sd, the same shape.
+            instruction: pooled text embedding (B, E), or None for a network that reads none.
+        """
+        pair = torch.cat([degraded, restored], dim=1)
+        raw = self.network(pair, instruction if self.instructed else None).float()
+        if self.head == "residual":
+            return raw
+        gate, gain, offset = raw.split((1, 3, 3), dim=1)
+        return (1 + gate) * (degraded - restored) + gain * degraded + offset
+
+    @torch.inference_mode()
+    def correct(self, degraded: Tensor, restored: Tensor, text: TextEmbedding, weight: float = 1.0) -> Tensor:
+        """Correct one photo of any size, in tiles where it is large.
+
+        Args:
+            degraded: I, (1, 3, H, W) in [0, 1].
+            restored: I_sd, the same shape.
+            text: the mixed embedding that conditioned the diffusion.
+            weight: w; 0 returns ``restored``.
+
+        Returns:
+            I_res clamped to [0, 1].
+
+        Raises:
+            ContractError: the shapes differ or are no images.
+        """
+        check_image(degraded, "degraded")
+        check_image(restored, "restored")
+        if degraded.shape != restored.shape:
+            raise ContractError(f"shapes differ: {tuple(degraded.shape)} and {tuple(restored.shape)}")
+        if weight == 0:
+            return restored.clamp(0, 1)
+
+        def repair(pair: Tensor) -> Tensor:
+            height, width = pair.shape[-2:]
+            multiple = self.network.multiple
+            below, right = -height % multiple, -width % multiple
+            pair = F.pad(pair, (0, right, 0, below), mode="replicate")
+            fixed = pair[:, 3:] + weight * self(pair[:, :3], pair[:, 3:], text.pooled)
+            return fixed[..., :height, :width]
+
+        pair = torch.cat([degraded, restored], dim=1)
+        if max(pair.shape[-2:]) <= self.tile + 2 * self.overlap:
+            return repair(pair).clamp(0, 1)
+        return map_tiles(pair, repair, tile=self.tile, overlap=self.overlap).clamp(0, 1)

@@ -1,0 +1,168 @@
+"""Blind image quality assessment: views of a photo against the prompts of the degradations (AutoDIR §2).
+
+Apart from CLIP, because here stand the views, the fusion of their features and the rule for "nothing found".
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from autodir.clip import Clip
+from autodir.diagnosis.calibration import Calibration
+from autodir.prompts import Taxonomy
+from autodir.records import Diagnosis, Mixture, check_image
+
+MAX_CROPS_PER_SIDE = 3
+
+
+def native_crops(image: Tensor, size: int, per_side: int = MAX_CROPS_PER_SIDE) -> Tensor:
+    """An even grid of native-resolution crops, where noise, JPEG blocks and small blur survive.
+
+    Args:
+        image: (B, 3, H, W); sides below ``size`` are mirrored (or repeated) up to it, never padded with black.
+        size: side of a crop in pixels.
+        per_side: at most so many crops along each side; fewer where they would overlap by more than half.
+
+    Returns:
+        (B, N, 3, size, size).
+    """
+    height, width = image.shape[-2:]
+    below, right = max(0, size - height), max(0, size - width)
+    if below or right:
+        mode = "reflect" if below < height and right < width else "replicate"
+        image = F.pad(image, (0, right, 0, below), mode=mode)
+        height, width = image.shape[-2:]
+    tops, lefts = _starts(height, size, per_side), _starts(width, size, per_side)
+    crops = [image[..., top : top + size, left : left + size] for top in tops for left in lefts]
+    return torch.stack(crops, dim=1)
+
+
+def _starts(length: int, size: int, most: int) -> list[int]:
+    count = min(most, max(1, round((length - size) / (size / 2)) + 1 if length > size else 1))
+    if count == 1:
+        return [(length - size) // 2]
+    return [round(index * (length - size) / (count - 1)) for index in range(count)]
+
+
+def thumbnail(image: Tensor, size: int) -> Tensor:
+    """The whole scene at (size, size), antialiased: haze and darkness are global. (B, 3, H, W) → (B, 3, S, S)."""
+    small = F.interpolate(image, (size, size), mode="bicubic", antialias=True, align_corners=False)
+    return small.clamp(0, 1)
+
+
+class QualityHead(nn.Module):
+    """Fuses the features of crops and thumbnail, and scores each degradation on its own.
+
+    Args:
+        feature_dim: width E of the image tower's features.
+        embed_dim: width of the pooled text embeddings.
+        degradations: number K of degradations, "no" excluded.
+        hidden: width of the fusion.
+    """
+
+    def __init__(self, *, feature_dim: int, embed_dim: int, degradations: int, hidden: int = 256) -> None:
+        super().__init__()
+        self.config = {
+            "feature_dim": feature_dim, "embed_dim": embed_dim, "degradations": degradations, "hidden": hidden
+        }  # fmt: skip
+        self.fuse = nn.Sequential(nn.Linear(3 * feature_dim, hidden), nn.GELU())
+        self.embed = nn.Linear(hidden, embed_dim)
+        self.presence = nn.Linear(hidden, degradations)
+        self.logit_scale = nn.Parameter(torch.tensor(10.0).log())
+
+    def forward(self, crops: Tensor, thumbnails: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of the views → image embedding and presence logits.
+
+        Args:
+            crops: (B, N, E) features of the native crops.
+            thumbnails: (B, E) features of the thumbnails.
+
+        Returns:
+            (B, embed_dim) L2-normalized; (B, K) logits.
+        """
+        views = torch.cat([crops.mean(1), crops.amax(1), thumbnails], dim=-1)
+        hidden = self.fuse(views)
+        return F.normalize(self.embed(hidden), dim=-1), self.presence(hidden)
+
+    def scores(self, embedding: Tensor, prompts: Tensor) -> Tensor:
+        """Logits (B, P) = exp(logit_scale) · cos(image, prompt); prompts (P, embed_dim) are L2-normalized."""
+        return self.logit_scale.exp().clamp(max=100.0) * embedding @ prompts.T
+
+
+class QualityModel(nn.Module):
+    """CLIP and the head together: photos → logits over the prompts, and presence logits.
+
+    Args:
+        clip: both towers; the text tower is frozen.
+        head: fusion and presence heads.
+        taxonomy: the degradations, in softmax order.
+    """
+
+    def __init__(self, clip: Clip, head: QualityHead, taxonomy: Taxonomy) -> None:
+        super().__init__()
+        self.clip, self.head, self.taxonomy = clip, head, taxonomy
+        with torch.no_grad():
+            prompts = clip.encode_text([taxonomy.prompt(key) for key in taxonomy.keys]).pooled
+        self.register_buffer("prompts", prompts.detach().clone(), persistent=False)
+
+    def forward(self, image: Tensor, per_side: int = MAX_CROPS_PER_SIDE) -> tuple[Tensor, Tensor]:
+        """(B, 3, H, W) in [0, 1] → logits (B, K + 1) in softmax order, presence logits (B, K).
+
+        ``per_side`` limits the grid of crops along each side.
+        """
+        size = self.clip.image_size
+        crops = native_crops(image, size, per_side)
+        batch, count = crops.shape[:2]
+        views = torch.cat([crops.flatten(0, 1), thumbnail(image, size)])
+        features = self.clip.encode_image(views)
+        local, whole = features[: batch * count], features[batch * count :]
+        embedding, presence = self.head(local.unflatten(0, (batch, count)), whole)
+        return self.head.scores(embedding.float(), self.prompts), presence.float()
+
+
+class BiqaDiagnoser:
+    """Scores a photo against the prompts, among the degradations that are still allowed.
+
+    Args:
+        model: the quality model.
+        calibration: temperature and thresholds.
+    """
+
+    def __init__(self, model: QualityModel, calibration: Calibration) -> None:
+        self.model, self.calibration = model, calibration
+
+    @torch.inference_mode()
+    def diagnose(self, pixels: Tensor, among: Taxonomy) -> Diagnosis:
+        """What is wrong with one photo.
+
+        Args:
+            pixels: (1, 3, H, W) in [0, 1].
+            among: the degradations asked about; the softmax runs over these and "no".
+
+        Returns:
+            The diagnosis; ``main`` is the most probable degradation, or None where no presence reaches the
+            clean threshold. The mixture is over the degradations alone: "no" conditions nothing.
+        """
+        check_image(pixels, "pixels")
+        everything = self.model.taxonomy
+        logits, raw = self.model(pixels)
+        keys = [key for key in everything.keys if key == everything.clean or key in among.keys]
+        chosen = logits[0, [everything.index(key) for key in keys]] / self.calibration.temperature
+        probabilities = dict(zip(keys, chosen.softmax(0).tolist(), strict=True))
+        presence = {
+            degradation.key: self.calibration.presence(degradation.key, float(raw[0, index]))
+            for index, degradation in enumerate(everything)
+        }
+        asked = [d for d in everything if d.key in among.keys]
+        found = [d for d in asked if presence[d.key] >= self.calibration.clean_threshold]
+        main = max(found, key=lambda d: probabilities[d.key], default=None)
+        weights = torch.tensor([probabilities[d.key] for d in asked], dtype=torch.float64)
+        weights = weights / weights.sum().clamp_min(1e-12) if asked else weights
+        mixture = (
+            Mixture(phrases=tuple(everything.prompt(d.key) for d in asked), weights=tuple(weights.tolist()))
+            if asked
+            else Mixture(phrases=(everything.prompt(everything.clean),), weights=(1.0,))
+        )
+        return Diagnosis(probabilities=probabilities, presence=presence, main=main, mixture=mixture)

@@ -1,0 +1,43 @@
+"""The figures between raw scores and decisions: temperature, presence scaling, the threshold of "clean".
+
+Apart from the network, because they are chosen after training, on photos that the training never saw.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from autodir.errors import CheckpointError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """Figures chosen on held-out photos after training (training/calibration.py).
+
+    Attributes:
+        temperature: divides the logits before the softmax.
+        clean_threshold: a degradation counts as found from this presence on; a photo where none is found is clean.
+        presence_scale, presence_shift: Platt scaling of each degradation's presence logit, by key.
+    """
+
+    temperature: float = 1.0
+    clean_threshold: float = 0.5
+    presence_scale: Mapping[str, float] | None = None
+    presence_shift: Mapping[str, float] | None = None
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Calibration:
+        """Read what `dataclasses.asdict` wrote; other keys (data, intervals) are for the reader of the file."""
+        try:
+            return cls(**{key: values[key] for key in cls.__dataclass_fields__ if key in values})
+        except TypeError as error:
+            raise CheckpointError(f"malformed calibration: {error}") from error
+
+    def presence(self, key: str, logit: float) -> float:
+        """The calibrated probability that a degradation is present, from its raw logit."""
+        scale = (self.presence_scale or {}).get(key, 1.0)
+        shift = (self.presence_shift or {}).get(key, 0.0)
+        return 1 / (1 + math.exp(-max(-60.0, min(60.0, scale * logit + shift))))

@@ -1,0 +1,146 @@
+"""The guard: did a round help? It looks at the result again and decides to keep, blend or roll back.
+
+Apart from the loop, so that its worth can be measured by leaving it out (``--no-guard``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from autodir.diagnosis.manual import SupportsDiagnose
+from autodir.prompts import Taxonomy
+from autodir.records import Diagnosis, Verdict, VerdictKind, check_image
+
+_GRADIENT_SIDE = 256
+"""Longer side of the copies on which structure is compared: noise and blocks are gone, objects are not."""
+_TONE_SIDE = 16
+"""Longer side of the copies on which tone is compared."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """How far a repair may move a photo before it is another photo.
+
+    Attributes:
+        tone: largest mean distance of the low frequencies, in [0, 1].
+        structure: least correlation of the gradients, in [-1, 1].
+    """
+
+    tone: float
+    structure: float
+
+
+LIMITS: Mapping[str, Limits] = {
+    "underexposure": Limits(tone=0.75, structure=0.3),
+    "haze": Limits(tone=0.40, structure=0.3),
+    "rain": Limits(tone=0.25, structure=0.2),
+    "raindrop": Limits(tone=0.20, structure=0.4),
+}
+"""Repairs that change tone by their nature; all others have `DEFAULT_LIMITS`."""
+DEFAULT_LIMITS = Limits(tone=0.06, structure=0.4)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GuardOptions:
+    """The thresholds of a verdict, in calibrated presence.
+
+    Attributes:
+        rise: the named degradation may grow by this much before the round counts as harmful.
+        side_effect: another degradation may grow by this much before only part of the change is taken.
+        harm: a side effect this much larger than the gain rolls the round back.
+        blend: share of the change that a blended round takes.
+    """
+
+    rise: float = 0.05
+    side_effect: float = 0.5
+    harm: float = 0.9
+    blend: float = 0.5
+
+
+class Guard:
+    """Judges the decoded pixels of one round (product rule "do no harm").
+
+    Args:
+        diagnoser: looks at the candidate.
+        options: thresholds.
+    """
+
+    def __init__(self, diagnoser: SupportsDiagnose, options: GuardOptions | None = None) -> None:
+        self._diagnoser, self._options = diagnoser, options or GuardOptions()
+
+    def judge(
+        self, before: Diagnosis, image: Tensor, candidate: Tensor, among: Taxonomy
+    ) -> Verdict:
+        """Keep, blend or roll back.
+
+        Args:
+            before: the diagnosis that started the round; its ``main`` was repaired.
+            image: (1, 3, H, W) before the round.
+            candidate: (1, 3, H, W) after it.
+            among: what the next round may repair; the new diagnosis is made among these.
+
+        Returns:
+            The verdict, with the image to go on with and, where it is the candidate, its diagnosis.
+        """
+        check_image(candidate, "candidate")
+        if before.main is None:
+            return Verdict(kind="kept", why="nothing was repaired", image=image)
+        key, options = before.main.key, self._options
+        after = self._diagnoser.diagnose(candidate, among)
+        known = [other for other in after.presence if other in before.presence]
+        gain = before.presence.get(key, 1.0) - after.presence.get(key, 0.0)
+        rises = {o: after.presence[o] - before.presence[o] for o in known if o != key}
+        worst = max(rises, key=lambda other: rises[other], default=key)
+        rise = rises.get(worst, 0.0)
+        tone, structure = tone_distance(image, candidate), structure_agreement(image, candidate)
+        measures = {"gain": gain, "side_effect": rise, "tone": tone, "structure": structure}
+        limits = LIMITS.get(key, DEFAULT_LIMITS)
+        kind: VerdictKind
+        if tone > limits.tone or structure < limits.structure:
+            kind, why = "rolled back", f"no longer the same picture (tone {tone:.2f}, structure {structure:.2f})"
+        elif gain < -options.rise:
+            kind, why = "rolled back", f"{key} grew from {before.presence.get(key, 1.0):.2f} by {-gain:.2f}"
+        elif rise > options.side_effect and rise - max(gain, 0.0) > options.harm:
+            kind, why = "rolled back", f"{worst} grew by {rise:.2f}"
+        elif rise > options.side_effect and rise > gain:
+            kind, why = "blended", f"{worst} grew by {rise:.2f}"
+        else:
+            kind, why = "kept", f"{key} fell by {gain:.2f}"
+        if kind == "kept":
+            return Verdict(kind=kind, why=why, image=candidate, after=after, measures=measures)
+        share = options.blend if kind == "blended" else 0.0
+        mixed = torch.lerp(image, candidate, share) if share else image
+        return Verdict(kind=kind, why=why, image=mixed, measures=measures)
+
+
+def tone_distance(first: Tensor, second: Tensor) -> float:
+    """Mean absolute distance of the low frequencies of two images (1, 3, H, W), in [0, 1]."""
+    small = [_shrunk(image, _TONE_SIDE) for image in (first, second)]
+    return float((small[0] - small[1]).abs().mean())
+
+
+def structure_agreement(first: Tensor, second: Tensor) -> float:
+    """Correlation of the gradients of two images (1, 3, H, W); 1 for the same structure, blind to contrast."""
+    gradients = []
+    for image in (first, second):
+        gray = _shrunk(image, _GRADIENT_SIDE).mean(1)
+        vertical, horizontal = gray.diff(dim=-2).flatten(), gray.diff(dim=-1).flatten()
+        gradients.append(torch.cat([vertical, horizontal]))
+    if not gradients[0].numel():
+        return 1.0
+    norms = [float(gradient.norm()) for gradient in gradients]
+    if min(norms) < 1e-3:  # a flat picture has no structure to lose
+        return 1.0
+    return float(gradients[0] @ gradients[1]) / (norms[0] * norms[1])
+
+
+def _shrunk(image: Tensor, side: int) -> Tensor:
+    height, width = image.shape[-2:]
+    scale = min(1.0, side / max(height, width))
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    return F.interpolate(image, size, mode="area")

@@ -1,0 +1,206 @@
+"""Overlapping tiles: a grid, weights, and their blend, the same for pixels and latents.
+
+Apart so that whatever works on one window can work on an image of any size in bounded memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from autodir.errors import ContractError
+
+Weighting = Literal["cosine", "gaussian"]
+
+GAUSSIAN_VARIANCE = 0.01
+"""Of the Gaussian weights, in units of the squared tile side (arXiv:2302.02412)."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A window of an image.
+
+    Attributes:
+        top, left: its first row and column, in pixels.
+        height, width: its size in pixels.
+    """
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def crop(self, x: Tensor) -> Tensor:
+        """The window of ``x`` (..., H, W), a view."""
+        return x[..., self.top : self.top + self.height, self.left : self.left + self.width]
+
+    def scaled(self, ratio: Fraction) -> Tile:
+        """The same window of an image ``ratio`` times as large.
+
+        Raises:
+            ContractError: a border would fall between two pixels.
+        """
+        numbers = [n * ratio for n in (self.top, self.left, self.height, self.width)]
+        if any(n.denominator != 1 for n in numbers):
+            raise ContractError(
+                f"{self} times {ratio} is not a whole number of pixels",
+                hint="choose tile and align so that both divide by the reduction",
+            )
+        return Tile(*(int(n) for n in numbers))
+
+
+def _starts(length: int, tile: int, overlap: int, align: int) -> list[int]:
+    """First pixels of the tiles along one side: even steps, multiples of ``align``, no gap."""
+    if length <= tile:
+        return [0]
+    # Rounding to a multiple of `align` moves a start by less than `align`: leave room for it.
+    stride = max((tile - overlap) // align * align, align)
+    count = math.ceil((length - tile) / stride) + 1
+    last = length - tile
+    starts = [min(round(i * last / (count - 1) / align) * align, last) for i in range(count)]
+    starts = [start // align * align for start in starts[:-1]] + [last]
+    if any(b - a > tile for a, b in pairwise(starts)):  # an invariant of the arithmetic above
+        raise ContractError(f"tiles of {tile} with overlap {overlap} leave gaps along {length}")
+    return starts
+
+
+def grid(size: tuple[int, int], tile: int, overlap: int, align: int = 1) -> list[Tile]:
+    """Cover an image with windows of one size that overlap by at least about ``overlap``.
+
+    Args:
+        size: (height, width) of the image, in pixels.
+        tile: side of a window; a shorter image side makes the window shorter.
+        overlap: pixels that neighbors share, in [0, tile).
+        align: every window starts at a multiple of this. With ``align`` > 1 the image sides must
+            divide by it, so that the last window does too.
+
+    Returns:
+        Windows in reading order; one window where the image is not larger than a tile.
+
+    Raises:
+        ContractError: a number is out of range.
+    """
+    height, width = size
+    if height < 1 or width < 1 or tile < 1 or align < 1:
+        raise ContractError(f"cannot tile {height} x {width} by {tile}, aligned to {align}")
+    if not 0 <= overlap < tile:
+        raise ContractError(f"overlap must be in [0, {tile}), got {overlap}")
+    if tile % align or any(side > tile and side % align for side in size):
+        raise ContractError(f"tile {tile} and size {size} must divide by {align}")
+    rows, columns = (_starts(side, tile, overlap, align) for side in size)
+    return [Tile(r, c, min(tile, height), min(tile, width)) for r in rows for c in columns]
+
+
+def weights(length: int, overlap: int, weighting: Weighting = "cosine") -> Tensor:
+    """Positive weights along one side of a tile, largest in its middle.
+
+    Args:
+        length: of the side, in pixels.
+        overlap: pixels over which "cosine" rises from the border to 1.
+        weighting: "cosine" (raised-cosine ramps, flat between them) or "gaussian".
+
+    Returns:
+        float32 (length,), every value above 0.
+
+    Raises:
+        ContractError: an unknown ``weighting``.
+    """
+    position = torch.arange(length, dtype=torch.float32)
+    if weighting == "gaussian":
+        centered = (position - (length - 1) / 2) / length
+        return torch.exp(-centered.square() / (2 * GAUSSIAN_VARIANCE))
+    if weighting == "cosine":
+        ramp = max(min(overlap, length / 2), 1)
+        border = torch.minimum(position, length - 1 - position) + 0.5
+        return 0.5 - 0.5 * torch.cos(math.pi * (border / ramp).clamp(max=1))
+    raise ContractError(f"weighting must be cosine or gaussian, got {weighting}")
+
+
+def blend(
+    tiles: Sequence[Tile],
+    values: Iterable[Tensor],
+    size: tuple[int, int],
+    overlap: int,
+    weighting: Weighting = "cosine",
+) -> Tensor:
+    """The weighted mean of overlapping windows; the weights of each pixel sum to 1.
+
+    Args:
+        tiles: windows of an image of ``size``, all of the same height and width.
+        values: for each window, a tensor (B, C, h, w) of its size or of a fixed multiple or
+            fraction of it. Read one by one, so they may be computed on the way.
+        size: (height, width) that the windows cover without a gap.
+        overlap: as given to `grid`.
+        weighting: see `weights`.
+
+    Returns:
+        (B, C, H, W) in the dtype and on the device of the values, H and W multiplied as they are.
+
+    Raises:
+        ContractError: there are fewer values than windows, their sizes differ, or a part of the
+            image is covered by none.
+    """
+    total: Tensor | None = None
+    remaining = iter(values)
+    for tile in tiles:
+        value = next(remaining, None)
+        if value is None:
+            raise ContractError(f"{len(tiles)} windows need as many values")
+        ratio = Fraction(int(value.shape[-2]), tile.height)
+        place = tile.scaled(ratio)
+        if value.shape[-1] != place.width:
+            raise ContractError(f"{tuple(value.shape)} is not {ratio} times {tile}")
+        if len(tiles) == 1:
+            return value
+        if total is None:
+            height, width = (int(side * ratio) for side in size)
+            total = value.new_zeros((*value.shape[:-2], height, width), dtype=torch.float32)
+            norm = total.new_zeros((height, width))
+            reach = max(int(overlap * ratio), 1)
+            down, across = (weights(n, reach, weighting) for n in (place.height, place.width))
+            weight = torch.outer(down, across).to(total.device)
+            dtype = value.dtype
+        if value.shape[-2:] != weight.shape:
+            raise ContractError(f"windows differ: {tuple(value.shape[-2:])}, {tuple(weight.shape)}")
+        place.crop(total).add_(value.float() * weight)
+        place.crop(norm).add_(weight)
+    if total is None or bool((norm == 0).any()):
+        raise ContractError(f"{len(tiles)} windows do not cover {size}")
+    return (total / norm).to(dtype)
+
+
+def map_tiles(
+    x: Tensor,
+    fn: Callable[[Tensor], Tensor],
+    tile: int,
+    overlap: int,
+    *,
+    align: int = 1,
+    weighting: Weighting = "cosine",
+) -> Tensor:
+    """Apply ``fn`` window by window; for a pointwise ``fn`` this equals ``fn(x)``.
+
+    Args:
+        x: pixels or latents (B, C, H, W).
+        fn: (B, C, h, w) → (B, D, h * r, w * r) for one ratio r, which may be a fraction.
+        tile: side of a window, in pixels of ``x``.
+        overlap: pixels that neighbors share, in [0, tile).
+        align: windows start at multiples of this; the denominator of r, or a multiple of it.
+        weighting: "cosine" or "gaussian".
+
+    Returns:
+        (B, D, H * r, W * r); an image not larger than one tile goes through ``fn`` unblended.
+
+    Raises:
+        ContractError: ``tile``, ``overlap`` or ``align`` is out of range, or r is not one ratio.
+    """
+    size = (int(x.shape[-2]), int(x.shape[-1]))
+    tiles = grid(size, tile, overlap, align)
+    return blend(tiles, (fn(t.crop(x)) for t in tiles), size, overlap, weighting)

@@ -1,0 +1,141 @@
+"""Raindrops on the lens: small bent views of the scene, out of focus.
+
+Apart because a drop is rendered, not filtered.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from autodir.synthesis.draws import Draws, Fixed, Parameters, column
+from autodir.synthesis.filters import gaussian, smooth_field
+
+_SIDE = 320
+_MOST = 120
+# A frame with a shorter side below this is taken for a crop of a larger one.
+_FRAME = 512
+
+
+def raindrop(
+    clean: Tensor, severity: Tensor, generator: torch.Generator, fixed: Fixed | None = None
+) -> tuple[Tensor, Parameters]:
+    """Cover the lens with drops: I = (1 - M) B + M R.
+
+    Each drop shows the scene behind it upside down and minified (R), blurred, darker at its rim and
+    with a glint; M falls off softly. Positions and sizes are relative to the frame, and small
+    frames count as crops of larger ones.
+
+    Args:
+        clean: (B, 3, H, W) in [0, 1], sRGB-encoded.
+        severity: (B,) in [0, 1].
+        generator: source of all randomness.
+        fixed: ``count`` (1-120 drops), ``radius`` (px, median), ``opacity`` (0-1), ``softness``
+            (0.05-1, share of the drop that is edge), ``blobs`` (0-1, share of large blurred drops).
+
+    Returns:
+        Image in [0, 1] and the parameters per sample.
+    """
+    draw = Draws(severity, generator, fixed)
+    height, width = clean.shape[-2:]
+    shorter = min(height, width)
+    frame = float(shorter) if shorter >= _FRAME else (shorter * _FRAME) ** 0.5
+    area = height * width / frame**2
+    count = (draw.logarithmic(24, 110) * area * draw.uniform(0.7, 1.3)).clamp(3, _MOST).round()
+    count = draw.named("count", count, None, (1, _MOST))
+    radius = draw.named(
+        "radius",
+        draw.logarithmic(0.016, 0.024) * frame * draw.log_uniform(0.7, 1.6),
+        None,
+        (0.5, 4000),
+    )
+    opacity = draw.named("opacity", draw.linear(0.7, 0.97), None, (0, 1))
+    softness = draw.named("softness", draw.log_uniform(0.25, 0.95), None, (0.05, 1))
+    blobs = draw.named("blobs", draw.uniform(0, 0.35), None, (0, 1))
+    view = draw.uniform(2.0, 5.0)
+    shrink = max(1.0, max(height, width) / _SIDE)
+    size = (max(1, round(height / shrink)), max(1, round(width / shrink)))
+    small = radius / shrink
+    drops = _Drops(draw, count, small, opacity, softness, blobs)
+    wobble = smooth_field(draw.randn(draw.count, 2, 12, 12), *size)
+    fields = drops.render(size, wobble * (0.13 * small).view(-1, 1, 1, 1)).to(clean)
+    cover, offset_y, offset_x, cap, veil, center_y, center_x = fields.chunk(7, 1)
+    # Upside down and minified: the offset from the drop's center, times minus the view.
+    reach = column(view, clean)
+    seen_y, seen_x = center_y - offset_y * reach, center_x - offset_x * reach
+    place = torch.cat([2 * (seen_x + 0.5) / size[1] - 1, 2 * (seen_y + 0.5) / size[0] - 1], 1)
+    texture = _texture(clean, size, draw.uniform(0.5, 2.2))
+    inside = functional.grid_sample(
+        texture, place.permute(0, 2, 3, 1), padding_mode="reflection", align_corners=False
+    )
+    # A drop gathers light from a wide angle: its color leans to the bright part of the scene.
+    bright = texture.flatten(2).topk(max(1, size[0] * size[1] // 4), dim=2).values.mean(2)
+    haze = (column(draw.uniform(0.1, 0.45), clean) + veil).clamp(0, 0.75)
+    inside = (1 - haze) * inside + haze * bright[..., None, None]
+    up, aside = offset_y / column(small, clean), offset_x / column(small, clean)
+    rim = 1 - column(draw.uniform(0.05, 0.4), clean) * (1 - cap).clamp(0, 1).square()
+    lit = 1 + column(draw.uniform(-0.1, 0.25), clean) * up
+    spot = torch.exp(-((up + 0.4).square() + (aside + 0.25).square()) / 0.03) * (veil == 0)
+    glint = column(draw.uniform(0, 0.5), clean) * spot
+    layer = torch.cat([(inside * rim * lit.clamp(0.7, 1.3) + glint).clamp(0, 1), cover], 1)
+    if shrink > 1:
+        layer = functional.interpolate(layer, (height, width), mode="bilinear", align_corners=False)
+    cover = layer[:, 3:]
+    return ((1 - cover) * clean + cover * layer[:, :3]).clamp(0, 1), draw.parameters()
+
+
+class _Drops:
+    """Attributes of up to N drops per sample, in pixels of the rendering grid."""
+
+    def __init__(
+        self,
+        draw: Draws,
+        count: Tensor,
+        radius: Tensor,
+        opacity: Tensor,
+        softness: Tensor,
+        blobs: Tensor,
+    ) -> None:
+        most = int(count.max().item()) if draw.count else 0
+        shape = (draw.count, most)
+        self.y, self.x = draw.rand(*shape), draw.rand(*shape)
+        self.blob = draw.rand(*shape) < blobs[:, None]
+        spread = torch.exp(0.45 * draw.randn(*shape))
+        grow = torch.where(self.blob, 1.4 + draw.rand(*shape), torch.ones(1))
+        self.radius = (radius[:, None] * spread * grow).clamp_min(0.8)
+        self.tall = 1 + 0.45 * draw.rand(*shape) * ~self.blob
+        faint = torch.where(
+            self.blob, 0.35 + 0.35 * draw.rand(*shape), 0.75 + 0.25 * draw.rand(*shape)
+        )
+        present = torch.arange(most) < count[:, None]
+        self.opacity = opacity[:, None] * faint * present
+        self.softness = torch.where(self.blob, torch.ones(1), softness[:, None].expand(shape))
+
+    def render(self, size: tuple[int, int], warp: Tensor) -> Tensor:
+        """(B, 7, h, w): cover, offset from the center (y, x), cap height, veil, center (y, x)."""
+        rows = torch.arange(size[0], dtype=torch.float32).view(1, -1, 1)
+        columns = torch.arange(size[1], dtype=torch.float32).view(1, 1, -1)
+        y, x = rows + warp[:, 0], columns + warp[:, 1]
+        fields = torch.zeros(len(self.y), 7, *size)
+        for index in range(self.y.shape[1]):
+            pick = [v[:, index].view(-1, 1, 1) for v in (self.y, self.x, self.radius, self.tall)]
+            center_y, center_x = pick[0] * size[0] - 0.5, pick[1] * size[1] - 0.5
+            dy, dx = y - center_y, x - center_x
+            cap = 1 - (dy / pick[3]).square().add(dx.square()) / pick[2].square()
+            cover = (cap / self.softness[:, index].view(-1, 1, 1)).clamp(0, 1)
+            cover = cover * cover * (3 - 2 * cover) * self.opacity[:, index].view(-1, 1, 1)
+            blob = (0.25 * self.blob[:, index]).view(-1, 1, 1).expand_as(cap)
+            drawn = torch.stack(
+                [cover, dy, dx, cap, blob, center_y.expand_as(cap), center_x.expand_as(cap)], 1
+            )
+            fields = torch.where((cover > fields[:, 0])[:, None], drawn, fields)
+        return fields
+
+
+def _texture(clean: Tensor, size: tuple[int, int], sigma: Tensor) -> Tensor:
+    """The scene as a drop sees it: at rendering size, out of focus."""
+    small = functional.interpolate(
+        clean, size, mode="bilinear", align_corners=False, antialias=True
+    )
+    return gaussian(small, sigma)

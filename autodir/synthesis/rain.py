@@ -1,0 +1,103 @@
+"""Rain: layers of falling streaks, screened or added onto the photo, and the veil of heavy rain.
+
+Apart because a streak layer is a small image model of its own.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from autodir.synthesis.draws import Draws, Fixed, Parameters, column, mask
+from autodir.synthesis.filters import convolve, smooth_field
+
+_LAYERS = 4
+_BLENDS = {"screen": 0.45, "add": 0.55}
+_STYLES = {"parallel": 0.6, "crossing": 0.4}
+
+
+def rain(
+    clean: Tensor, severity: Tensor, generator: torch.Generator, fixed: Fixed | None = None
+) -> tuple[Tensor, Parameters]:
+    """Let it rain: O = (1 - v) · blend(B, S_1 + ... + S_n) + v · A.
+
+    Args:
+        clean: (B, 3, H, W) in [0, 1], sRGB-encoded.
+        severity: (B,) in [0, 1].
+        generator: source of all randomness.
+        fixed: ``layers`` (1-4), ``angle`` (degrees from vertical), ``length`` and ``width`` (px),
+            ``coverage`` (share of pixels under the streaks of one layer), ``intensity`` (0-1),
+            ``veil`` (0-1), ``kind`` (screen, add), ``style`` (parallel, crossing).
+
+    Returns:
+        Rainy image in [0, 1] and the parameters per sample.
+    """
+    draw = Draws(severity, generator, fixed)
+    height, width = clean.shape[-2:]
+    scale = max(1.0, min(height, width) / 512)
+    blends, styles = draw.kind(_BLENDS), draw.kind(_STYLES, name="style")
+    extra = draw.linear(0, 2.6) + draw.uniform(0, 0.9)
+    layers = draw.named("layers", 1 + extra.floor(), None, (1, _LAYERS))
+    angle = draw.named("angle", draw.randn(draw.count).clamp(-2.5, 2.5) * 17, None, (-90, 90))
+    length = draw.named("length", draw.log_uniform(11, 42) * scale, None, (1, 2000))
+    thickness = draw.named("width", draw.log_uniform(0.9, 2.6) * scale, None, (0.3, 100))
+    coverage = draw.logarithmic(0.03, 0.15) * draw.log_uniform(0.75, 1.35)
+    coverage = draw.named("coverage", coverage, None, (0, 1))
+    intensity = draw.linear(0.3, 0.72) * draw.uniform(0.8, 1.25)
+    intensity = draw.named("intensity", intensity, None, (0, 1))
+    fog = draw.uniform(0, 0.22) * (draw.severity - 0.5).clamp_min(0) * 2
+    veil = draw.named("veil", fog, None, (0, 1))
+    spread = torch.where(mask(styles, "crossing"), 26.0, 3.0)
+    shape = (draw.count, _LAYERS)
+    # The first layer falls at the angle asked for, the others around it.
+    angles = angle[:, None] + spread[:, None] * draw.randn(*shape) * (torch.arange(_LAYERS) > 0)
+    ratio = torch.exp(0.35 * draw.randn(*shape))
+    lengths, widths = length[:, None] * ratio, thickness[:, None] * ratio.sqrt()
+    density = coverage[:, None] / (lengths * widths).clamp_min(1)
+    tint = 1 + 0.04 * draw.randn(draw.count, 3, 1, 1)
+    air = draw.uniform(0.6, 0.95)
+    seed = draw.rand(*shape, 4, 4)
+    streaks = torch.zeros(draw.count, 1, height, width).to(clean)
+    for layer in range(_LAYERS):
+        rows = (layers > layer).nonzero().flatten()
+        drops = draw.rand(draw.count, 1, height, width)
+        # One draw is both the place of a streak and its brightness.
+        level = (drops / density[:, layer].view(-1, 1, 1, 1).clamp_min(1e-9))[rows]
+        drops = torch.where(level < 1, 0.35 + 0.65 * level, 0.0)
+        if not len(rows):
+            break
+        kernels = streak_kernels(lengths[rows, layer], widths[rows, layer], angles[rows, layer])
+        fallen = convolve(drops.to(clean), kernels.to(clean), "zero").clamp(0, 1)
+        gusts = smooth_field(seed[rows, layer, None], height, width).clamp(0, 1).to(clean)
+        streaks[rows.to(clean.device)] += fallen * (0.55 + 0.45 * gusts)
+    total = (streaks * column(intensity, clean)).clamp(0, 1)
+    total = (total * tint.to(clean)).clamp(0, 1)
+    screen = column(mask(blends, "screen"), clean) > 0
+    wet = torch.where(screen, 1 - (1 - clean) * (1 - total), clean + total).clamp(0, 1)
+    amount = column(veil, clean)
+    return ((1 - amount) * wet + amount * column(air, clean)).clamp(0, 1), draw.parameters()
+
+
+def streak_kernels(length: Tensor, width: Tensor, angle: Tensor) -> Tensor:
+    """Streaks as kernels of peak 1: a line with tapered ends and a Gaussian cross-section.
+
+    Args:
+        length: (N,) pixels.
+        width: (N,) full width at half maximum in pixels.
+        angle: (N,) degrees from vertical; positive leans to the right at the top.
+
+    Returns:
+        (N, k, k), not normalized: the peak is the streak's opacity.
+    """
+    reach = max(1, math.ceil(float((length / 2 + width).max()))) if len(length) else 1
+    axis = torch.arange(-reach, reach + 1, dtype=torch.float32)
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    radians = (angle * (math.pi / 180))[:, None, None]
+    along = x * radians.sin() - y * radians.cos()
+    across = x * radians.cos() + y * radians.sin()
+    sigma = (width / 2.355).clamp_min(0.3)[:, None, None]
+    half = (length / 2).clamp_min(0.5)[:, None, None]
+    taper = ((1 - along.abs() / half) * 2.5).clamp(0, 1)
+    return taper * torch.exp(-0.5 * (across / sigma).square())

@@ -1,0 +1,102 @@
+"""Training batches: synthetic degradations of the photo pool, with real pairs mixed in.
+
+Apart from the pools, because here stands what share each kind of sample has.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from autodir.prompts import Taxonomy
+from autodir.synthesis.recipe import draw_batch
+from autodir.training.data import PairPool, PhotoPool
+
+logger = logging.getLogger(__name__)
+
+REAL_SHARE: Mapping[str, float] = {
+    "noise": 0.3, "blur": 0.3, "rain": 0.15, "underexposure": 0.6, "haze": 0.3, "low_resolution": 0.2
+}  # fmt: skip
+"""Of the samples whose degradation has real pairs, the share that is replaced by one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """One batch.
+
+    Attributes:
+        degraded, target: (B, 3, H, W) in [0, 1]; the target lacks ONE degradation of the input, the main one.
+        label: (B,) softmax index of the main degradation, or of "no".
+        presence: (B, K) 0/1 over the degradations, "no" excluded.
+    """
+
+    degraded: Tensor
+    target: Tensor
+    label: Tensor
+    presence: Tensor
+
+    def to(self, device: torch.device) -> Drawn:
+        """The same batch on another device."""
+        return Drawn(
+            degraded=self.degraded.to(device), target=self.target.to(device),
+            label=self.label.to(device), presence=self.presence.to(device),
+        )  # fmt: skip
+
+
+class Batches:
+    """Draws batches for every stage.
+
+    Args:
+        photos: clean photos.
+        pairs: real pairs, possibly none.
+        taxonomy: the labels, in softmax order.
+        device: where the degradations are computed and the batches lie.
+        share: shares of one degradation, of several, of clean photos.
+        single: keys drawn when one degradation is asked for; all by default.
+    """
+
+    def __init__(
+        self,
+        photos: PhotoPool,
+        pairs: PairPool,
+        taxonomy: Taxonomy,
+        *,
+        device: torch.device | None = None,
+        share: tuple[float, float, float] = (0.6, 0.3, 0.1),
+    ) -> None:
+        self.photos, self.pairs, self.taxonomy = photos, pairs, taxonomy
+        self.device, self.share = device or torch.device("cpu"), share
+        self.keys = tuple(degradation.key for degradation in taxonomy)
+
+    def draw(
+        self, count: int, size: int, generator: torch.Generator, *, scale: tuple[float, float] = (0.5, 1.0)
+    ) -> Drawn:
+        """A mixed batch of ``count`` crops of ``size`` pixels."""
+        clean = self.photos.crops(count, size, generator, scale=scale).to(self.device)
+        batch = draw_batch(clean, generator, keys=self.keys, share=self.share)
+        softmax_index = torch.tensor([self.taxonomy.index(key) for key in (*self.keys, self.taxonomy.clean)])
+        drawn = Drawn(
+            degraded=batch.degraded, target=batch.target,
+            label=softmax_index.to(self.device)[batch.label], presence=batch.presence.float(),
+        )  # fmt: skip
+        return self._with_real(drawn, size, generator)
+
+    def _with_real(self, drawn: Drawn, size: int, generator: torch.Generator) -> Drawn:
+        """Replace some samples of a single degradation by real pairs of the same one."""
+        chosen: list[tuple[int, str]] = []
+        dice = torch.rand(len(drawn.label), generator=generator).tolist()
+        for index, label in enumerate(drawn.label.tolist()):
+            key = self.taxonomy.keys[label]
+            single = int(drawn.presence[index].sum()) == 1
+            if single and key in self.pairs.keys and dice[index] < REAL_SHARE.get(key, 0.2):
+                chosen.append((index, key))
+        if chosen:
+            degraded, target = self.pairs.crops([key for _, key in chosen], size, generator)
+            rows = torch.tensor([index for index, _ in chosen])
+            drawn.degraded[rows] = degraded.to(self.device)
+            drawn.target[rows] = target.to(self.device)
+        return drawn

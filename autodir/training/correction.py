@@ -1,0 +1,88 @@
+"""The correction stage: the SCM learns on what the diffusion really samples (AutoDIR, L_SCM).
+
+Apart from the diffusion stage, whose networks are frozen here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from autodir.correction.scm import StructureCorrector
+from autodir.diffusion.model import LatentDiffusion
+from autodir.records import NoiseSource, TextEmbedding
+from autodir.training.batches import Batches, Drawn
+from autodir.training.instructions import Instructions
+from autodir.training.losses import relative_error
+from autodir.training.loop import LoopOptions, fit
+from autodir.training.samples import save_sheet
+
+CROP = 128
+BATCH = 16
+LEARNING_RATE = 3e-3
+SAMPLED = 0.85
+"""Share of the batches with sampled images; in the others the degraded photo takes their place, so that the
+correction also stands alone."""
+
+
+def train_correction(
+    corrector: StructureCorrector,
+    diffusion: LatentDiffusion | None,
+    batches: Batches,
+    instructions: Instructions,
+    options: LoopOptions,
+    run_dir: Path,
+    *,
+    batch: int = BATCH,
+    sample_from: float = 0.0,
+) -> StructureCorrector:
+    """Train the corrector in place at w = 1, loss in decibels of each image.
+
+    Args:
+        corrector: the SCM.
+        diffusion: frozen; sampled with its default steps. None trains the correction alone.
+        batches: source of degraded crops and targets.
+        instructions: source of the text embeddings.
+        options: schedule and budget.
+        run_dir: logs, samples and resumable state.
+        batch: crops in a step.
+        sample_from: share of the budget after which sampled images are used; before it the degraded photo
+            stands in for them, which costs a third.
+
+    Returns:
+        The averaged corrector.
+    """
+
+    def restored_of(drawn: Drawn, text: TextEmbedding, generator: torch.Generator, progress: float) -> Tensor:
+        use = diffusion is not None and progress >= sample_from
+        if not use or float(torch.rand((), generator=generator)) > SAMPLED:
+            return drawn.degraded
+        assert diffusion is not None  # noqa: S101 - says to the reader what `use` means
+        seed = int(torch.randint(2**31, (), generator=generator))
+        return diffusion.sample(diffusion.condition_on(drawn.degraded, text), NoiseSource(seed)).to(drawn.degraded)
+
+    def loss(network: nn.Module, generator: torch.Generator, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+        drawn = batches.draw(batch, CROP, generator)
+        text = instructions.draw(drawn.label, generator)
+        restored = restored_of(drawn, text, generator, progress)
+        result = restored + network(drawn.degraded, restored, text.pooled)
+        with torch.no_grad():
+            gain = 10 * (
+                (drawn.degraded - drawn.target).square().mean((1, 2, 3)).clamp_min(1e-5)
+                / (result - drawn.target).square().mean((1, 2, 3)).clamp_min(1e-5)
+            ).log10()
+        return relative_error(result, drawn.target).mean(), {"gain_db": gain.mean()}
+
+    show = torch.Generator().manual_seed(1)
+    examples = batches.draw(8, CROP, show)
+    told = instructions.draw(examples.label, show)
+
+    def sample(network: nn.Module, path: Path) -> None:
+        restored = restored_of(examples, told, torch.Generator().manual_seed(1), 1.0)
+        result = restored + network(examples.degraded, restored, told.pooled)
+        save_sheet([examples.degraded, restored, result, examples.target], path)
+
+    fit(corrector, loss, options, run_dir, sample)
+    return corrector

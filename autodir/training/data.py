@@ -1,0 +1,169 @@
+"""Photos and real pairs for training, kept as bytes in memory and cropped in batches.
+
+Apart from the parts because all of them draw from the same two pools, with the same held-out share.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image as PillowImage
+from torch import Tensor
+from torch.nn import functional as F
+
+from autodir.errors import ConfigError, ImageError
+
+logger = logging.getLogger(__name__)
+
+SUFFIXES = (".webp", ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+HELD_OUT = 0.05
+"""Share of the photos that no stage trains on: calibration and validation use them."""
+
+PAIR_FOLDERS = {
+    "noise": "noise",
+    "blur": "blur",
+    "rain": "rain",
+    "lowlight": "underexposure",
+    "haze": "haze",
+    "sr_real": "low_resolution",
+    "raindrop": "raindrop",
+    "compression": "compression",
+}
+"""Folder of a pairs directory → degradation key."""
+
+
+def load_photo(path: Path) -> Tensor:
+    """Read one photo as uint8 (3, H, W); `ImageError` names the file that cannot be read."""
+    try:
+        with PillowImage.open(path) as photo:
+            array = np.asarray(photo.convert("RGB"))
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read: {error}", "remove it from the training folder") from error
+    return torch.from_numpy(array.copy()).permute(2, 0, 1).contiguous()
+
+
+def is_held_out(path: Path, share: float = HELD_OUT) -> bool:
+    """Whether a photo belongs to the held-out share; decided by its name, so that every stage agrees."""
+    digest = hashlib.sha256(path.stem.encode()).digest()
+    return int.from_bytes(digest[:4], "big") / 2**32 < share
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+
+
+def _augment(crop: Tensor, choice: int) -> Tensor:
+    """One of the eight flips and turns of a square crop (..., S, S)."""
+    if choice & 1:
+        crop = crop.flip(-1)
+    if choice & 2:
+        crop = crop.flip(-2)
+    return crop.transpose(-1, -2) if choice & 4 else crop
+
+
+def _integer(high: int, generator: torch.Generator) -> int:
+    return int(torch.randint(high, (), generator=generator))
+
+
+class PhotoPool:
+    """Clean photos in memory as uint8.
+
+    Args:
+        folder: searched recursively for images.
+        held_out: take the held-out share instead of the training share.
+        limit: at most so many photos, for quick runs.
+    """
+
+    def __init__(self, folder: Path, *, held_out: bool = False, limit: int | None = None) -> None:
+        if not folder.is_dir():
+            raise ConfigError(f"training folder {folder} does not exist", "--data names a folder of clean photos")
+        files = [p for p in _files(folder) if is_held_out(p) == held_out]
+        if not files and held_out:  # a handful of photos: none hashes into the share
+            files = _files(folder)[:1]
+        if not files:
+            raise ConfigError(f"no photos in {folder}", f"it needs files that end in {', '.join(SUFFIXES)}")
+        self.files = files[:limit]
+        self.photos = [load_photo(path) for path in self.files]
+        logger.info("%d photos from %s", len(self.photos), folder)
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def crops(
+        self, count: int, size: int, generator: torch.Generator, *, scale: tuple[float, float] = (0.5, 1.0)
+    ) -> Tensor:
+        """Random square crops (count, 3, size, size) in [0, 1], turned and flipped.
+
+        Args:
+            scale: range of the antialiased shrinking before the crop: a shrunk photo is sharper and shows more
+                of the scene. A photo too small for the drawn scale is shrunk less, or enlarged to fit.
+        """
+        return torch.stack([self._crop(size, generator, scale) for _ in range(count)])
+
+    def _crop(self, size: int, generator: torch.Generator, scale: tuple[float, float]) -> Tensor:
+        photo = self.photos[_integer(len(self.photos), generator)]
+        height, width = photo.shape[-2:]
+        factor = scale[0] + (scale[1] - scale[0]) * float(torch.rand((), generator=generator))
+        factor = max(factor, size / min(height, width)) if float(torch.rand((), generator=generator)) < 0.7 else 1.0
+        source = min(height, width, max(1, round(size / factor)))
+        top, left = _integer(height - source + 1, generator), _integer(width - source + 1, generator)
+        crop = photo[:, top : top + source, left : left + source].float().div_(255)
+        if source != size:
+            crop = F.interpolate(crop[None], (size, size), mode="bicubic", antialias=True)[0].clamp_(0, 1)
+        return _augment(crop, _integer(8, generator))
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One real degraded photo and its clean partner, both uint8 (3, H, W)."""
+
+    degraded: Tensor
+    target: Tensor
+
+
+class PairPool:
+    """Real degraded/clean pairs by degradation key; folders as in `PAIR_FOLDERS`, each with input/ and target/."""
+
+    def __init__(self, folder: Path | None, *, held_out: bool = False) -> None:
+        self.pairs: dict[str, list[Pair]] = {}
+        for name, key in PAIR_FOLDERS.items():
+            for source in _files(folder / name) if folder is not None and (folder / name).is_dir() else []:
+                if source.parent.name != "input" or is_held_out(source) != held_out:
+                    continue
+                target = source.parent.parent / "target" / source.name
+                if target.exists():
+                    pair = Pair(load_photo(source), load_photo(target))
+                    if pair.degraded.shape == pair.target.shape:
+                        self.pairs.setdefault(key, []).append(pair)
+        logger.info("real pairs: %s", {key: len(pairs) for key, pairs in self.pairs.items()})
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The degradations that have pairs."""
+        return tuple(self.pairs)
+
+    def crops(self, keys: Sequence[str], size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Aligned crops, one for each key: degraded and target, each (len(keys), 3, size, size) in [0, 1]."""
+        degraded, target = zip(*(self._crop(key, size, generator) for key in keys), strict=True)
+        return torch.stack(degraded), torch.stack(target)
+
+    def _crop(self, key: str, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        pairs = self.pairs[key]
+        pair = pairs[_integer(len(pairs), generator)]
+        both = torch.stack([pair.degraded, pair.target])
+        height, width = both.shape[-2:]
+        if min(height, width) < size:
+            scale = size / min(height, width)
+            shape = (max(size, round(height * scale)), max(size, round(width * scale)))
+            both = F.interpolate(both.float(), shape, mode="bicubic").clamp(0, 255).to(torch.uint8)
+            height, width = shape
+        top, left = _integer(height - size + 1, generator), _integer(width - size + 1, generator)
+        both = both[:, :, top : top + size, left : left + size].float().div_(255)
+        both = _augment(both, _integer(8, generator))
+        return both[0], both[1]

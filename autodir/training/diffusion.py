@@ -1,0 +1,100 @@
+"""The diffusion stage: the U-Net learns to denoise clean latents beside those of the degraded photo.
+
+Apart from the other stages; it trains nothing but the U-Net.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from autodir.diffusion.conditioning import NULL_PHRASE, drop
+from autodir.diffusion.denoiser import to_x0, training_target
+from autodir.diffusion.model import LatentDiffusion
+from autodir.records import Conditioning, NoiseSource
+from autodir.training.batches import Batches
+from autodir.training.instructions import Instructions
+from autodir.training.loop import LoopOptions, fit
+from autodir.training.samples import save_sheet
+
+CROP = 160
+BATCH = 16
+LEARNING_RATE = 1.5e-3
+DROP_TEXT, DROP_IMAGE = 0.1, 0.1
+"""Independent shares of samples without instruction and without photo, for classifier-free guidance."""
+ON_SAMPLED_LEVELS = 0.5
+"""Share of samples at the very noise levels that the default sampler visits; the others anywhere."""
+
+
+def draw_sigmas(diffusion: LatentDiffusion, count: int, generator: torch.Generator) -> Tensor:
+    """(count,) noise levels: half at the sampler's own levels, half at timesteps drawn evenly."""
+    schedule = diffusion.schedule
+    visited = schedule.sigmas(diffusion.config.steps)[:-1]
+    picked = visited[torch.randint(len(visited), (count,), generator=generator)]
+    anywhere = schedule.t_to_sigma(torch.rand(count, generator=generator) * (len(schedule) - 1))
+    return torch.where(torch.rand(count, generator=generator) < ON_SAMPLED_LEVELS, picked, anywhere)
+
+
+def train_diffusion(
+    diffusion: LatentDiffusion,
+    batches: Batches,
+    instructions: Instructions,
+    options: LoopOptions,
+    run_dir: Path,
+    batch: int = BATCH,
+) -> LatentDiffusion:
+    """Train the U-Net in place (latent diffusion loss, arXiv:2112.10752 Eq. 2, on the schedule's prediction).
+
+    Args:
+        diffusion: autoencoder and text tower are used as they are; the U-Net is trained.
+        batches: source of degraded crops and targets.
+        instructions: source of the text embeddings.
+        options: schedule and budget.
+        run_dir: logs, samples and resumable state.
+        batch: crops in a step.
+
+    Returns:
+        ``diffusion`` with the averaged U-Net.
+    """
+    autoencoder, kind = diffusion.autoencoder.eval(), diffusion.schedule.config.prediction
+    null = diffusion.phrases.encode([NULL_PHRASE])
+
+    def loss(network: nn.Module, generator: torch.Generator, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+        drawn = batches.draw(batch, CROP, generator)
+        text = instructions.draw(drawn.label, generator)
+        with torch.no_grad():
+            both = autoencoder.scale(autoencoder.encode(torch.cat([drawn.degraded, drawn.target])))
+        image, x0 = both.chunk(2)
+        cond = drop(
+            Conditioning(text=text, null_text=null, image_latents=image),
+            text=torch.rand(batch, generator=generator) < DROP_TEXT,
+            image=torch.rand(batch, generator=generator) < DROP_IMAGE,
+        )
+        sigma = draw_sigmas(diffusion, batch, generator).to(x0.device)
+        noise = torch.randn(x0.shape, generator=generator).to(x0.device)
+        level = sigma.view(-1, 1, 1, 1)
+        x = x0 + level * noise
+        output = network(
+            torch.cat([x / (level.square() + 1).sqrt(), cond.image_latents], dim=1),
+            diffusion.schedule.sigma_to_t(sigma),
+            encoder_hidden_states=cond.text.tokens,
+        ).sample.float()
+        error = (output - training_target(x0, noise, sigma, kind)).square().mean((1, 2, 3))
+        with torch.no_grad():
+            estimate = to_x0(output, x, level, kind)
+            off = (estimate - x0).square().mean((1, 2, 3)) / (image - x0).square().mean((1, 2, 3)).clamp_min(1e-3)
+        return error.mean(), {"of_input": off[sigma > 1].median() if bool((sigma > 1).any()) else off.median()}
+
+    show = torch.Generator().manual_seed(1)
+    examples = batches.draw(8, CROP, show)
+    told = instructions.draw(examples.label, show)
+
+    def sample(network: nn.Module, path: Path) -> None:
+        cond = diffusion.condition_on(examples.degraded, told)
+        restored = diffusion.sample(cond, NoiseSource(0))
+        save_sheet([examples.degraded, restored, examples.target], path)
+
+    fit(diffusion.unet, loss, options, run_dir, sample)
+    return diffusion

@@ -1,0 +1,56 @@
+"""The losses, each with its source.
+
+Apart so that a part's file shows its data and its step, and a loss can be tested alone.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+EPSILON = 1e-8
+
+
+def relative_error(restored: Tensor, target: Tensor, floor: float = 1e-5) -> Tensor:
+    """log of the mean squared error of each image, half of it L1-like: the gradient of PSNR, whatever the task.
+
+    With one mean over a mixed batch a task with large errors (darkness) drowns one with small errors (noise); the
+    logarithm gives each image the same pull, in decibels.
+
+    Args:
+        restored: (B, 3, H, W).
+        target: the same shape.
+        floor: squared error below which an image is good enough.
+
+    Returns:
+        (B,) losses.
+    """
+    difference = restored.float() - target.float()
+    squared = difference.square().mean((1, 2, 3))
+    absolute = difference.abs().mean((1, 2, 3))
+    return 0.5 * (squared + floor).log() + 0.5 * (absolute + floor**0.5).log()
+
+
+def fidelity_loss(probabilities: Tensor, labels: Tensor) -> Tensor:
+    """1 - Σ_c sqrt(y_c · p̂_c), the fidelity loss of AutoDIR's quality model, (B, K) and (B, K) → (B,)."""
+    return 1 - (labels * probabilities + EPSILON).sqrt().sum(-1)
+
+
+def clean_target_loss(probabilities_of_target: Tensor, labels: Tensor) -> Tensor:
+    """Σ_c sqrt(y_c · p̂_c(I_gt)): the clean target must not show the degradation of its partner; (B, K) → (B,)."""
+    return (labels * probabilities_of_target + EPSILON).sqrt().sum(-1)
+
+
+def presence_loss(logits: Tensor, present: Tensor) -> Tensor:
+    """Binary cross-entropy of the independent presence heads, (B, K) logits and 0/1 → (B,)."""
+    return F.binary_cross_entropy_with_logits(logits, present, reduction="none").mean(-1)
+
+
+def min_snr_weight(sigma: Tensor, gamma: float = 5.0) -> Tensor:
+    """Weight of a squared x0 error at noise level σ: min(1/σ², γ), never below 1 (arXiv:2303.09556, §3.4).
+
+    Args:
+        sigma: (B,) in units of the data's deviation; SNR = 1/σ².
+    """
+    return torch.clamp(1 / sigma.square().clamp_min(1e-6), min=1.0, max=gamma)

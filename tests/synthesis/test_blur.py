@@ -1,0 +1,91 @@
+"""Blur kernels: sum, sign, centroid, path length, direction; and their use on photos."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from autodir.synthesis.blur import (
+    blur,
+    disk_kernels,
+    gaussian_kernels,
+    path_kernels,
+    shake_paths,
+)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def shaken(count: int = 12) -> Tensor:
+    noise = torch.rand(count, 160, generator=seeded(1))
+    length = torch.linspace(5, 60, count)
+    full = torch.full((count,), 1.0)
+    return shake_paths(length, 3 * full, 4 * full, 2 * full, noise)
+
+
+def kernels() -> list[Tensor]:
+    sizes = torch.tensor([0.6, 2.0, 4.7])
+    paths = shaken()
+    return [
+        path_kernels(paths, torch.rand(paths.shape[:2], generator=seeded(2)) + 0.1),
+        disk_kernels(sizes),
+        gaussian_kernels(sizes, torch.tensor([1.0, 0.7, 0.5]), sizes),
+    ]
+
+
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_kernels_are_averages_about_their_center(index: int) -> None:
+    kernel = kernels()[index]
+    reach = kernel.shape[-1] // 2
+    axis = torch.arange(-reach, reach + 1, dtype=torch.float32)
+    assert kernel.shape[-1] % 2 == 1
+    assert float(kernel.min()) >= 0
+    assert torch.allclose(kernel.sum((1, 2)), torch.ones(len(kernel)), atol=1e-5)
+    assert float((kernel.sum(2) * axis).sum(1).abs().max()) < 0.05
+    assert float((kernel.sum(1) * axis).sum(1).abs().max()) < 0.05
+
+
+def test_paths_have_the_length_asked_for() -> None:
+    steps = shaken().diff(dim=1).norm(dim=-1).sum(1)
+    assert torch.allclose(steps, torch.linspace(5, 60, 12), rtol=1e-4)
+
+
+def test_a_disk_has_the_radius_asked_for() -> None:
+    kernel = disk_kernels(torch.tensor([6.0]))[0]
+    area = float(kernel.sum() / kernel.max())
+    assert math.sqrt(area / math.pi) == pytest.approx(6, abs=0.15)
+
+
+@pytest.mark.parametrize("angle", [0.0, 35.0, 90.0])
+def test_linear_motion_smears_a_dot_along_its_angle(angle: float) -> None:
+    dot = torch.zeros(1, 3, 65, 65)
+    dot[..., 32, 32] = 1
+    fixed = {"kind": "linear", "length": 25.0, "angle": angle, "linear_light": 0.0}
+    smear = blur(dot, torch.tensor([0.5]), seeded(), fixed)[0][0, 0]
+    y, x = torch.meshgrid(torch.arange(65.0) - 32, torch.arange(65.0) - 32, indexing="ij")
+    xx, yy, xy = ((smear * v).sum() for v in (x * x, y * y, x * y))
+    found = 0.5 * math.degrees(math.atan2(2 * float(xy), float(xx - yy)))
+    assert abs((found - angle + 90) % 180 - 90) < 3
+
+
+@pytest.mark.parametrize("kind", ["shake", "linear", "defocus", "gaussian"])
+@pytest.mark.parametrize("linear_light", [0.0, 1.0])
+def test_a_flat_photo_stays_flat_to_its_edges(kind: str, linear_light: float) -> None:
+    flat = torch.full((2, 3, 20, 31), 0.4)
+    fixed = {"kind": kind, "linear_light": linear_light}
+    result, _ = blur(flat, torch.tensor([0.1, 1.0]), seeded(), fixed)
+    assert torch.allclose(result, flat, atol=1e-4)
+
+
+def test_highlights_shine_in_linear_light(photos: Tensor) -> None:
+    dark = torch.zeros(1, 3, 33, 33)
+    dark[..., 14:18, 14:18] = 1
+    fixed = {"radius": 5.0, "linear_light": 1.0, "highlight": 1.0}
+    plain, _ = blur(dark, torch.tensor([0.5]), seeded(), fixed)
+    bright, _ = blur(dark, torch.tensor([0.5]), seeded(), {**fixed, "highlight": 3.0})
+    assert float(bright.mean()) > 1.2 * float(plain.mean())

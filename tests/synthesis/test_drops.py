@@ -1,0 +1,62 @@
+"""Raindrops: where they cover, what they show, how many there are."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from autodir.synthesis.drops import raindrop
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_transparent_drops_leave_the_photo(photos: Tensor) -> None:
+    severity = torch.full((len(photos),), 0.7)
+    result, _ = raindrop(photos, severity, seeded(), {"opacity": 0.0})
+    assert torch.equal(result, photos)
+
+
+def test_one_drop_changes_a_disk_of_its_radius() -> None:
+    clean = torch.rand(1, 3, 96, 96, generator=seeded())
+    fixed = {"count": 1.0, "radius": 12.0, "blobs": 0.0, "opacity": 1.0}
+    areas = []
+    for seed in range(6):
+        result, _ = raindrop(clean, torch.tensor([0.5]), seeded(seed), fixed)
+        areas.append(float(((result - clean).abs().amax(1) > 1e-3).sum()))
+    assert 0.25 * 3.14 * 144 < max(areas) < 12 * 3.14 * 144
+    assert max(areas) < 96 * 96 / 2
+
+
+def test_a_drop_shows_the_scene_upside_down() -> None:
+    clean = torch.zeros(1, 3, 128, 128)
+    clean[..., 64:, :] = 0.9
+    fixed = {"count": 1.0, "radius": 30.0, "blobs": 0.0, "opacity": 1.0, "softness": 0.05}
+    flipped = 0
+    for seed in range(12):
+        result, _ = raindrop(clean, torch.tensor([1.0]), seeded(seed), fixed)
+        above, below = (
+            result[..., :64, :] - clean[..., :64, :],
+            clean[..., 64:, :] - result[..., 64:, :],
+        )
+        flipped += float(above.max()) > 0.3 or float(below.max()) > 0.3
+    assert flipped >= 4
+
+
+@pytest.mark.parametrize("radius", [3.0, 9.0])
+def test_more_drops_cover_more(radius: float, photos: Tensor) -> None:
+    severity = torch.full((len(photos),), 0.5)
+    covered = []
+    for count in (1.0, 10.0, 60.0):
+        result, _ = raindrop(photos, severity, seeded(1), {"count": count, "radius": radius})
+        covered.append(float(((result - photos).abs().amax(1) > 0.01).float().mean()))
+    assert covered[0] < covered[1] < covered[2]
+
+
+def test_a_small_frame_is_a_crop_with_fewer_drops() -> None:
+    severity = torch.full((20,), 0.5)
+    small = raindrop(torch.rand(20, 3, 32, 32), severity, seeded())[1]
+    large = raindrop(torch.rand(1, 3, 512, 512), severity[:1], seeded())[1]
+    assert max(float(str(record["count"])) for record in small) < float(str(large[0]["count"]))

@@ -1,0 +1,78 @@
+"""Rain: streak direction, identity without streaks, blends, the veil."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from autodir.synthesis.filters import gaussian
+from autodir.synthesis.rain import rain, streak_kernels
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def orientation(image: Tensor) -> float:
+    """Degrees from vertical of the lines in (H, W), by the structure tensor.
+
+    Smoothed first, since differences of thin lines lean toward the diagonal.
+    """
+    image = gaussian(image[None, None], torch.tensor([2.0]))[0, 0]
+    dy = image[2:, 1:-1] - image[:-2, 1:-1]
+    dx = image[1:-1, 2:] - image[1:-1, :-2]
+    xx, yy, xy = float((dx * dx).sum()), float((dy * dy).sum()), float((dx * dy).sum())
+    return 0.5 * math.degrees(math.atan2(2 * xy, xx - yy))
+
+
+@pytest.mark.parametrize("angle", [-30.0, 0.0, 20.0])
+def test_streaks_lean_by_the_angle_asked_for(angle: float) -> None:
+    clean = torch.full((1, 3, 160, 160), 0.2)
+    fixed = {"angle": angle, "layers": 1.0, "length": 40.0, "width": 2.0, "veil": 0.0}
+    wet, _ = rain(clean, torch.tensor([0.5]), seeded(1), fixed)
+    assert abs(orientation(wet[0].mean(0)) - angle) < 3
+
+
+@pytest.mark.parametrize("name", ["intensity", "coverage"])
+def test_no_streaks_and_no_veil_leave_the_photo(name: str, photos: Tensor) -> None:
+    severity = torch.full((len(photos),), 0.8)
+    wet, _ = rain(photos, severity, seeded(), {name: 0.0, "veil": 0.0})
+    assert torch.allclose(wet, photos, atol=1e-6)
+
+
+def test_screened_rain_never_exceeds_added_rain(photos: Tensor) -> None:
+    severity = torch.full((len(photos),), 0.8)
+    screened, _ = rain(photos, severity, seeded(2), {"kind": "screen"})
+    added, _ = rain(photos, severity, seeded(2), {"kind": "add"})
+    assert bool((screened <= added + 1e-6).all())
+    assert float((added - screened).max()) > 0.05
+
+
+def test_rain_only_brightens_without_a_veil(photos: Tensor) -> None:
+    wet, _ = rain(photos, torch.full((len(photos),), 1.0), seeded(3), {"veil": 0.0})
+    assert bool((wet >= photos - 1e-6).all())
+
+
+def test_a_full_veil_hides_the_scene(photos: Tensor) -> None:
+    wet, _ = rain(photos, torch.full((len(photos),), 0.5), seeded(), {"veil": 1.0})
+    assert float(wet.flatten(1).std(1).max()) < 1e-5
+
+
+def test_severe_rain_has_more_layers_than_mild_rain() -> None:
+    clean = torch.rand(40, 3, 8, 8, generator=seeded())
+    mild = rain(clean, torch.zeros(40), seeded())[1]
+    severe = rain(clean, torch.ones(40), seeded())[1]
+    assert {record["layers"] for record in mild} == {1.0}
+    assert {record["layers"] for record in severe} == {3.0, 4.0}
+
+
+def test_streak_kernels_peak_at_one_in_their_middle() -> None:
+    kernels = streak_kernels(
+        torch.tensor([11.0, 40.0]), torch.tensor([1.0, 2.5]), torch.tensor([0.0, 30.0])
+    )
+    middle = kernels.shape[-1] // 2
+    assert torch.allclose(kernels[:, middle, middle], torch.ones(2))
+    assert float(kernels.max()) <= 1
