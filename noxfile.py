@@ -8,6 +8,7 @@ nothing is installed for them at all. ``nox -db uv`` installs with uv instead of
 
 import os
 import sys
+import zipfile
 from pathlib import Path
 
 import nox
@@ -91,6 +92,10 @@ def wheel(session: nox.Session) -> None:
     temporary = Path(session.create_tmp())
     session.run("python", "-m", "build", "--wheel", "--outdir", str(temporary / "dist"), str(ROOT))
     built = max((temporary / "dist").glob("autodir-*.whl"), key=lambda path: path.stat().st_mtime)
+    with zipfile.ZipFile(built) as archive:
+        stray = [name for name in archive.namelist() if "/." in name]
+    if stray:
+        session.error(f"the wheel carries working files, such as {stray[0]}")
     session.install(str(built))
     result = temporary / "restored.jpg"
     session.chdir(temporary)

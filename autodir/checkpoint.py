@@ -1,4 +1,4 @@
-"""Model folders: parts with their configurations and weights, hashes, and the table of known models.
+"""Model folders: parts with their configurations and weights, hashes, and the known models.
 
 Apart so that one file knows what a model consists of and how each scale is built.
 """
@@ -21,7 +21,8 @@ from torch import nn
 from autodir.clip import SMALL as CLIP_SMALL
 from autodir.clip import Clip
 from autodir.correction.scm import StructureCorrector
-from autodir.diagnosis.biqa import Calibration, QualityHead, QualityModel
+from autodir.diagnosis.biqa import QualityHead, QualityModel
+from autodir.diagnosis.calibration import Calibration
 from autodir.diffusion.autoencoder import SMALL as AUTOENCODER_SMALL
 from autodir.diffusion.autoencoder import Autoencoder
 from autodir.diffusion.model import SMALL as DIFFUSION_SMALL
@@ -30,13 +31,19 @@ from autodir.diffusion.schedule import SMALL as SCHEDULE_SMALL
 from autodir.diffusion.schedule import Schedule
 from autodir.diffusion.unet import SMALL as UNET_SMALL
 from autodir.diffusion.unet import build_unet
-from autodir.errors import CheckpointError
+from autodir.errors import CheckpointError, ConfigError, PromptError
 from autodir.prompts import Taxonomy, load_taxonomy
 from autodir.resources import checkpoints_dir
 
 FORMAT = "autodir.model/1"
+PARTS = ("clip", "biqa", "vae", "unet", "scheduler", "scm")
+"""Folders of a model; what else lies beside them is not part of it."""
+RUNS = ".training"
+"""Folder in which training keeps logs, samples and resumable states; never part of the model."""
 INDEX, CONFIG, WEIGHTS, SUMS = "model_index.json", "config.json", "model.safetensors", "SHA256SUMS"
 CALIBRATION = "calibration.json"
+_DAMAGED = "the model folder is damaged or of another version: fetch or save it again"
+PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 
 SCM_SMALL: Mapping[str, Any] = {
     "network": {
@@ -57,7 +64,7 @@ class ModelInfo:
         folder: where it is.
         scale: "small" or "sd15".
         parameters: elements by part.
-        bytes: size of the folder on disk.
+        bytes: size of the folder on disk, `RUNS` left out.
         sha256: one hash over `SUMS`, which names each file's.
         training: what the training noted: commands, seconds, data.
     """
@@ -104,9 +111,8 @@ class Model:
     @property
     def modules(self) -> dict[str, nn.Module]:
         """The parts that have weights, by folder name."""
-        return {
-            "clip": self.clip, "biqa": self.head, "vae": self.autoencoder, "unet": self.unet, "scm": self.scm
-        }  # fmt: skip
+        parts = (self.clip, self.head, self.autoencoder, self.unet, self.scm)
+        return dict(zip(("clip", "biqa", "vae", "unet", "scm"), parts, strict=True))
 
     def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Model:
         """Move every part; the diagnosis stays float32, which its thresholds were chosen in."""
@@ -122,11 +128,14 @@ class Model:
 
     def quality_model(self) -> QualityModel:
         """The diagnosis network."""
-        return QualityModel(self.clip, self.head, self.taxonomy).to(next(self.head.parameters()).device)
+        device = next(self.head.parameters()).device
+        return QualityModel(self.clip, self.head, self.taxonomy).to(device)
 
     def latent_diffusion(self) -> LatentDiffusion:
         """The diffusion, composed of its parts."""
-        return LatentDiffusion(self.clip, self.autoencoder, self.unet, self.schedule, self.diffusion)
+        return LatentDiffusion(
+            self.clip, self.autoencoder, self.unet, self.schedule, self.diffusion
+        )
 
 
 def build_small(seed: int = 0) -> Model:
@@ -136,8 +145,9 @@ def build_small(seed: int = 0) -> Model:
         seed: of the weights; the global random state is left as it was.
     """
     parts: Mapping[str, Any] = {
-        "clip": CLIP_SMALL, "biqa": HEAD_SMALL, "vae": AUTOENCODER_SMALL.to_dict(), "unet": UNET_SMALL,
-        "scm": SCM_SMALL, "schedule": SCHEDULE_SMALL.to_dict(), "diffusion": _fields(DIFFUSION_SMALL),
+        "clip": CLIP_SMALL, "biqa": HEAD_SMALL, "vae": AUTOENCODER_SMALL.to_dict(),
+        "unet": UNET_SMALL, "scm": SCM_SMALL, "schedule": SCHEDULE_SMALL.to_dict(),
+        "diffusion": DIFFUSION_SMALL.to_dict(),
     }  # fmt: skip
     return build(parts, load_taxonomy(), scale="small", seed=seed)
 
@@ -152,7 +162,7 @@ def build(parts: Mapping[str, Any], taxonomy: Taxonomy, *, scale: str, seed: int
         seed: of the weights.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # forked: the caller's state returns
         clip = Clip.from_config(parts["clip"])
         return Model(
             scale=scale,
@@ -184,10 +194,13 @@ def find_model(name_or_path: str | Path) -> Path:
             return folder
     if path.is_file():
         raise CheckpointError(
-            f"{path} is a file, not a model folder", "a model is a folder with model_index.json and safetensors"
+            f"{path} is a file, not a model folder",
+            "a model is a folder with model_index.json and safetensors",
         )
     known = ", ".join(info.name for info in list_models()) or "none"
-    raise CheckpointError(f"no model {str(name_or_path)!r}", f"known models: {known}; or give a model folder's path")
+    raise CheckpointError(
+        f"no model {str(name_or_path)!r}", f"known models: {known}; or give a model folder's path"
+    )
 
 
 def list_models() -> list[ModelInfo]:
@@ -200,7 +213,7 @@ def info(name_or_path: str | Path) -> ModelInfo:
     """What a model folder says of itself, without loading its weights."""
     folder = find_model(name_or_path)
     index = _read_json(folder / INDEX)
-    files = [path for path in folder.rglob("*") if path.is_file()]
+    files = [path for path in _visible(folder) if path.is_file()]
     return ModelInfo(
         name=folder.name,
         folder=folder,
@@ -228,14 +241,21 @@ def verify(name_or_path: str | Path) -> list[str]:
     for line in (folder / SUMS).read_text(encoding="utf-8").splitlines():
         digest, _, name = line.partition("  ")
         path = folder / name
+        if name.startswith(f"{RUNS}/"):
+            continue
         if not path.is_file():
-            raise CheckpointError(f"{path} is missing", "fetch or save the model again")
+            raise CheckpointError(f"{path} is missing", _DAMAGED)
         if _sha256(path) != digest:
-            raise CheckpointError(f"{path} is not what was saved: its hash differs", "fetch or save the model again")
+            raise CheckpointError(f"{path} is not what was saved: its hash differs", _DAMAGED)
         names.append(name)
-    pickles = [path for path in folder.rglob("*") if path.suffix in (".bin", ".ckpt", ".pt", ".pth", ".pkl")]
+    pickles = [path for path in _visible(folder) if path.suffix in PICKLES]
     if pickles:
-        raise CheckpointError(f"{pickles[0]} is a pickle, which can run code", "only safetensors are loaded")
+        raise CheckpointError(
+            f"{pickles[0]} is a pickle, which can run code", "only safetensors are loaded"
+        )
+    unnamed = sorted(set(_model_files(folder)) - set(names))
+    if unnamed:
+        raise CheckpointError(f"{folder / unnamed[0]} is not in {SUMS}", "save the model again")
     return names
 
 
@@ -256,10 +276,14 @@ def load_model(
     verify(folder)
     index = _read_json(folder / INDEX)
     if index.get("format") != FORMAT:
-        raise CheckpointError(f"{folder} has format {index.get('format')!r}, this version reads {FORMAT}")
+        raise CheckpointError(
+            f"{folder} has format {index.get('format')!r}, this version reads {FORMAT}"
+        )
     try:
         taxonomy = Taxonomy.from_dict(index["taxonomy"], source=str(folder / INDEX))
-        configs = {name: _read_json(folder / name / CONFIG) for name in ("biqa", "vae", "unet", "scm")}
+        configs = {
+            name: _read_json(folder / name / CONFIG) for name in ("biqa", "vae", "unet", "scm")
+        }
         clip = Clip.load(folder / "clip")
         model = Model(
             scale=index["scale"],
@@ -274,7 +298,7 @@ def load_model(
             calibration=_read_json(folder / "biqa" / CALIBRATION),
             training=dict(index.get("training", {})),
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError, ConfigError, PromptError) as error:
         raise CheckpointError(f"{folder} is malformed: {error}", "save the model again") from error
     for name, module in model.modules.items():
         if name != "clip":
@@ -305,21 +329,33 @@ def save_model(model: Model, folder: Path, dtype: torch.dtype = torch.float16) -
         weights = {key: _stored(value, dtype) for key, value in module.state_dict().items()}
         save_file(weights, folder / name / WEIGHTS)
     _write_json(folder / "biqa" / CALIBRATION, model.calibration)
+    sizes = {k: sum(p.numel() for p in part.parameters()) for k, part in model.modules.items()}
     _write_json(
         folder / INDEX,
         {
             "format": FORMAT,
             "scale": model.scale,
-            "parts": ["clip", "biqa", "vae", "unet", "scheduler", "scm"],
-            "parameters": {k: sum(p.numel() for p in m.parameters()) for k, m in model.modules.items()},
-            "diffusion": _fields(model.diffusion),
+            "parts": list(PARTS),
+            "parameters": sizes,
+            "diffusion": model.diffusion.to_dict(),
             "taxonomy": model.taxonomy.to_dict(),
             "training": model.training,
         },
     )
-    files = sorted(p for p in folder.rglob("*") if p.suffix in (".json", ".safetensors"))
-    sums = [f"{_sha256(path)}  {path.relative_to(folder).as_posix()}" for path in files]
+    sums = [f"{_sha256(folder / name)}  {name}" for name in _model_files(folder)]
     (folder / SUMS).write_text("\n".join(sums) + "\n", encoding="utf-8")
+
+
+def _model_files(folder: Path) -> list[str]:
+    """The files that `SUMS` names, relative to the folder: the index, and those of the parts."""
+    files = [path for part in PARTS for path in (folder / part).rglob("*")]
+    stored = [path for path in files if path.suffix in (".json", ".safetensors")]
+    return sorted([INDEX, *(path.relative_to(folder).as_posix() for path in stored)])
+
+
+def _visible(folder: Path) -> list[Path]:
+    """Everything in a model folder but what lies below `RUNS`."""
+    return [p for p in folder.rglob("*") if p.relative_to(folder).parts[0] != RUNS]
 
 
 def calibration_of(model: Model) -> Calibration:
@@ -327,33 +363,29 @@ def calibration_of(model: Model) -> Calibration:
     return Calibration.from_dict(model.calibration)
 
 
-def _fields(config: DiffusionConfig) -> dict[str, Any]:
-    return asdict(config)
-
-
 def _stored(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """On the CPU in ``dtype``, or as it was where ``dtype`` cannot hold it."""
     value = value.detach().cpu().contiguous()
-    return value.to(dtype) if value.is_floating_point() else value
+    if not value.is_floating_point():
+        return value
+    stored = value.to(dtype)
+    return stored if bool(torch.isfinite(stored).all()) else value
 
 
 def _load_weights(module: nn.Module, path: Path) -> None:
     try:
-        module.load_state_dict({key: _float(value) for key, value in load_file(path).items()})
+        module.load_state_dict(load_file(path))
     except (OSError, RuntimeError, SafetensorError) as error:
-        raise CheckpointError(f"{path} does not fit: {error}", "the model folder is damaged or of another version") from error
-
-
-def _float(value: torch.Tensor) -> torch.Tensor:
-    return value.float() if value.is_floating_point() else value
+        raise CheckpointError(f"{path} does not fit: {error}", _DAMAGED) from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}", "the model folder is damaged") from error
+        raise CheckpointError(f"{path} cannot be read: {error}", _DAMAGED) from error
     if not isinstance(values, dict):
-        raise CheckpointError(f"{path} holds no table", "the model folder is damaged")
+        raise CheckpointError(f"{path} holds no table", _DAMAGED)
     return values
 
 
@@ -363,14 +395,5 @@ def _write_json(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as handle:
-        while block := handle.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-__all__ = [
-    "Model", "ModelInfo", "build", "build_small", "calibration_of", "find_model", "info",
-    "list_models", "load_model", "save_model", "verify",
-]  # fmt: skip
+        return hashlib.file_digest(handle, "sha256").hexdigest()

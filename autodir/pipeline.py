@@ -17,7 +17,7 @@ from torch import Tensor
 
 from autodir import __version__
 from autodir.checkpoint import Model, calibration_of, find_model, info, load_model
-from autodir.config import RestoreOptions
+from autodir.config import PRECISIONS, RestoreOptions
 from autodir.correction.scm import StructureCorrector
 from autodir.diagnosis.biqa import BiqaDiagnoser
 from autodir.diagnosis.guard import Guard
@@ -70,7 +70,11 @@ class Restorer:
         self.diffusion = model.latent_diffusion()
         self.corrector: StructureCorrector = model.scm
         self.guard = Guard(self.diagnoser)
-        self.info: dict[str, Any] = {"autodir": __version__, "torch": torch.__version__, **(provenance or {})}
+        self.info: dict[str, Any] = {
+            "autodir": __version__,
+            "torch": torch.__version__,
+            **(provenance or {}),
+        }
 
     @classmethod
     def from_pretrained(
@@ -91,11 +95,14 @@ class Restorer:
 
         Raises:
             CheckpointError: the model is missing or damaged.
+            ConfigError: the precision is unknown, or not one of the device.
             DeviceError: the device is absent.
         """
         if threads is not None:
             torch.set_num_threads(threads)
         where = find_device(device)
+        if precision not in PRECISIONS:
+            raise ConfigError(f"unknown precision {precision!r}", f"use {', '.join(PRECISIONS)}")
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}.get(
             precision, torch.float32 if where.type == "cpu" else torch.bfloat16
         )
@@ -106,7 +113,10 @@ class Restorer:
         return cls(model, {"model": about.name, "model_sha256": about.sha256})
 
     def restore(
-        self, source: object, options: RestoreOptions | None = None, callback: Callback | None = None
+        self,
+        source: object,
+        options: RestoreOptions | None = None,
+        callback: Callback | None = None,
     ) -> Restoration:
         """Diagnose, repair, correct, judge, look again, until nothing is left to repair.
 
@@ -125,27 +135,35 @@ class Restorer:
         options = options or RestoreOptions()
         started = time.perf_counter()
         photo = self._photo(source).enlarged(options.scale)
-        original = current = photo.pixels[None].to(self.diffusion.device)               # (1, 3, H, W) in [0, 1]
+        original = current = photo.pixels[None].to(self.diffusion.device)
         diagnoser, remaining = self._diagnoser(options), self.taxonomy
         noise, steps = NoiseSource(options.seed), list[Step]()
         rounds = len(options.prompt) or options.max_steps
-        first = diagnosis = diagnoser.diagnose(current, remaining)                     # 1 BIQA: views against prompts
+        # 1 BIQA: views of the photo against the prompts.
+        first = diagnosis = diagnoser.diagnose(current, remaining)
         while diagnosis.main is not None and len(steps) < rounds and options.strength > 0:
             begun = time.perf_counter()
-            candidate = self._repair(current, diagnosis, options, noise, callback)     # 2-5 diffusion, SCM, colour
+            # 2 to 5 Latent diffusion, structural correction, color.
+            candidate = self._repair(current, diagnosis, options, noise, callback)
             if not options.prompt:
-                remaining = remaining.without(diagnosis.main)                          # each is repaired once
-            verdict = self._judge(diagnosis, current, candidate, remaining, options)   # 6 keep, blend or roll back
+                remaining = remaining.without(diagnosis.main)  # each is repaired once
+            # 6 The guard keeps, blends or rolls back.
+            verdict = self._judge(diagnosis, current, candidate, remaining, options)
             steps.append(_step(len(steps), diagnosis, verdict, time.perf_counter() - begun))
             current = verdict.image
-            diagnosis = self._next(diagnoser, verdict, remaining, options)             # 7 look again
+            diagnosis = self._next(diagnoser, verdict, remaining, options)  # 7 look again
         if options.strength < 1:
             current = torch.lerp(original, current, options.strength)
         report = RestorationReport(
-            clean=first.is_clean, steps=tuple(steps), stopped=_why(diagnosis, steps, rounds, options),
-            first=first, last=diagnosis, options=dataclasses.asdict(options), provenance=self.info,
+            clean=first.is_clean,
+            steps=tuple(steps),
+            stopped=_why(diagnosis, rounds, options),
+            first=first,
+            last=diagnosis,
+            options=dataclasses.asdict(options),
+            provenance=self.info,
             seconds=time.perf_counter() - started,
-        )  # fmt: skip
+        )
         return Restoration(image=photo.with_pixels(current[0].float().cpu()), report=report)
 
     def diagnose(self, source: object) -> Diagnosis:
@@ -154,7 +172,7 @@ class Restorer:
         return self.diagnoser.diagnose(pixels, self.taxonomy)
 
     def plan(self, source: object, options: RestoreOptions | None = None) -> list[PlannedStep]:
-        """The first round that `restore` would do, or one entry for each prompt in order; nothing is repaired."""
+        """The first round that `restore` would do, or one for each prompt; none is done."""
         options = options or RestoreOptions()
         pixels = self._photo(source).enlarged(options.scale).pixels[None].to(self.diffusion.device)
         diagnoser, planned = self._diagnoser(options), list[PlannedStep]()
@@ -183,7 +201,8 @@ class Restorer:
         Args:
             pixels: (1, 3, H, W) in [0, 1].
             degradation: its key.
-            diffusion, correction: leave a part out; the correction alone sees the photo in place of the sample.
+            diffusion, correction: leave a part out; the correction alone sees the photo in place of
+                the sample.
             structure_weight: w; the taxonomy's own by default.
             seed: of the sampling noise.
         """
@@ -192,10 +211,14 @@ class Restorer:
         pixels = pixels.to(self.diffusion.device)
         restored = pixels
         if diffusion:
-            restored = self.diffusion.sample(self.diffusion.condition(pixels, mixture), NoiseSource(seed))
+            restored = self.diffusion.sample(
+                self.diffusion.condition(pixels, mixture), NoiseSource(seed)
+            )
         if correction:
             text = self.diffusion.phrases.mixture(mixture)
-            restored = self.corrector.correct(pixels, restored, text, _weight(main, structure_weight))
+            restored = self.corrector.correct(
+                pixels, restored, text, _weight(main, structure_weight)
+            )
         return restored
 
     def _repair(
@@ -203,19 +226,33 @@ class Restorer:
         callback: Callback | None,
     ) -> Tensor:  # fmt: skip
         """Steps 2 to 5 of one round: (1, 3, H, W) → (1, 3, H, W)."""
-        assert diagnosis.main is not None  # noqa: S101 - the loop's own condition
-        conditioning = self.diffusion.condition(current, diagnosis.mixture)            # 2 mixed text embedding
-        restored = self.diffusion.sample(                                              # 3 latent diffusion
-            conditioning, noise, sampler=options.sampler, steps=options.sampling_steps,
-            guidance_text=options.guidance_text, guidance_image=options.guidance_image,
-            tile=options.tile, callback=callback,
-        )  # fmt: skip
+        assert diagnosis.main is not None
+        # 2 The text embedding, mixed by probability.
+        conditioning = self.diffusion.condition(current, diagnosis.mixture)
+        # 3 Latent diffusion.
+        restored = self.diffusion.sample(
+            conditioning,
+            noise,
+            sampler=options.sampler,
+            steps=options.sampling_steps,
+            guidance_text=options.guidance_text,
+            guidance_image=options.guidance_image,
+            tile=options.tile,
+            callback=callback,
+        )
+        # 4 Structural correction: I_sd + w · R.
         weight = _weight(diagnosis.main, options.structure_weight)
-        corrected = self.corrector.correct(current, restored, conditioning.text, weight)    # 4 SCM: I_sd + w · R
-        return match_color(corrected, current, options.color_fix or diagnosis.main.color_fix)     # 5 colour
+        corrected = self.corrector.correct(current, restored, conditioning.text, weight)
+        # 5 Color.
+        return match_color(corrected, current, options.color_fix or diagnosis.main.color_fix)
 
     def _judge(
-        self, diagnosis: Diagnosis, current: Tensor, candidate: Tensor, remaining: Any, options: RestoreOptions
+        self,
+        diagnosis: Diagnosis,
+        current: Tensor,
+        candidate: Tensor,
+        remaining: Any,
+        options: RestoreOptions,
     ) -> Verdict:
         if not options.guard or options.prompt:  # a user's own words are not overruled
             return Verdict(kind="kept", why="not judged", image=candidate)
@@ -224,8 +261,9 @@ class Restorer:
     def _next(
         self, diagnoser: SupportsDiagnose, verdict: Verdict, remaining: Any, options: RestoreOptions
     ) -> Diagnosis:
-        """The diagnosis of the next round; the guard has made it already where nothing restricts it."""
-        if verdict.after is not None and not (options.prompt or options.only or options.skip):
+        """The next diagnosis; the guard has made it already where the user restricts nothing."""
+        restricted = options.prompt or options.only or options.skip or options.scale > 1
+        if verdict.after is not None and not restricted:
             return verdict.after
         return diagnoser.diagnose(verdict.image, remaining)
 
@@ -251,7 +289,9 @@ def find_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise DeviceError(f"unknown device {name!r}", "use auto, cpu, cuda, cuda:INDEX or mps") from error
+        raise DeviceError(
+            f"unknown device {name!r}", "use auto, cpu, cuda, cuda:INDEX or mps"
+        ) from error
     present = {
         "cpu": True,
         "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
@@ -268,13 +308,18 @@ def _weight(degradation: Degradation, chosen: float | None) -> float:
 
 def _step(index: int, diagnosis: Diagnosis, verdict: Verdict, seconds: float) -> Step:
     return Step(
-        index=index, degradation=diagnosis.main.key if diagnosis.main else "", seconds=seconds,
-        probability=diagnosis.main_probability, prompt=diagnosis.prompt, verdict=verdict.kind, why=verdict.why,
+        index=index,
+        degradation=diagnosis.main.key if diagnosis.main else "",
+        probability=diagnosis.main_probability,
+        prompt=diagnosis.prompt,
+        verdict=verdict.kind,
+        why=verdict.why,
+        seconds=seconds,
         measures=verdict.measures,
-    )  # fmt: skip
+    )
 
 
-def _why(diagnosis: Diagnosis, steps: list[Step], rounds: int, options: RestoreOptions) -> str:
+def _why(diagnosis: Diagnosis, rounds: int, options: RestoreOptions) -> str:
     if options.strength == 0:
         return "strength is 0"
     if diagnosis.main is None:

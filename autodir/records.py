@@ -1,6 +1,7 @@
 """The nouns that flow through the restore loop: image, diagnosis, conditioning, step, restoration.
 
-Apart from the code that makes them, so that every stage can speak of them without knowing another stage.
+Apart from the code that makes them, so that every stage can speak of them without knowing another
+stage.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ VerdictKind = Literal["kept", "blended", "rolled back"]
 
 
 def check_image(image: Tensor, name: str = "image") -> None:
-    """Raise `ContractError` unless ``image`` is float32 (B, 3, H, W) with values in [0, 1]."""
+    """Raise `ContractError` unless ``image`` is a floating-point (B, 3, H, W) of finite values."""
     if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point():
-        raise ContractError(f"{name} must be float (B, 3, H, W), got {image.dtype} {tuple(image.shape)}")
+        raise ContractError(
+            f"{name} must be float (B, 3, H, W), got {image.dtype} {tuple(image.shape)}"
+        )
     if image.numel() and not bool(torch.isfinite(image).all()):
         raise ContractError(f"{name} holds NaN or infinity")
 
@@ -38,7 +41,8 @@ class ImageMetadata:
         bit_depth: bits per sample that the source really holds: 8 or 16.
         icc_profile, exif, xmp: raw bytes as found (exif with the orientation tag already reset).
         dpi: pixels per inch (x, y), where stated.
-        quality: JPEG: estimated libjpeg quality of the source and its subsampling; both None elsewhere.
+        quality: JPEG: estimated libjpeg quality of the source and its subsampling; both None
+            elsewhere.
     """
 
     path: Path | None = None
@@ -75,13 +79,15 @@ class Image:
     def with_pixels(self, pixels: Tensor) -> Image:
         """The same photo with other colour samples (3, H, W) of the same size."""
         if pixels.shape != self.pixels.shape:
-            raise ContractError(f"pixels must keep {tuple(self.pixels.shape)}, got {tuple(pixels.shape)}")
+            raise ContractError(
+                f"pixels must keep {tuple(self.pixels.shape)}, got {tuple(pixels.shape)}"
+            )
         return dataclasses.replace(self, pixels=pixels)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mixture:
-    """Phrases and their weights: what the text embedding is mixed from (AutoDIR §2, e = Σ p_i E_T(T_i)).
+    """Phrases and weights that the text embedding is mixed of (AutoDIR §2, e = Σ p_i E_T(T_i)).
 
     Attributes:
         phrases: P sentences for the text tower.
@@ -103,8 +109,10 @@ class Diagnosis:
     """What a diagnoser says about a photo.
 
     Attributes:
-        probabilities: softmax over the labels asked about, "no" included; sums to 1. Keyed by degradation key.
-        presence: independent calibrated probabilities in [0, 1], one per degradation, "no" excluded.
+        probabilities: softmax over the labels asked about, "no" included; sums to 1. Keyed by
+            degradation key.
+        presence: independent calibrated probabilities in [0, 1], one per degradation, "no"
+            excluded.
         main: the degradation to repair now; None where nothing is found.
         mixture: what conditions the repair.
         prompt: the user's words, where a prompt and not the photo decided.
@@ -133,7 +141,8 @@ class TextEmbedding:
 
     Attributes:
         tokens: (B, L, D) last hidden states after the final layer norm.
-        pooled: (B, E) projected, L2-normalised sentence vectors (of a mixture: their weighted mean).
+        pooled: (B, E) projected, L2-normalised sentence vectors (of a mixture: their weighted
+            mean).
     """
 
     tokens: Tensor
@@ -169,7 +178,7 @@ class Conditioning:
 
 
 class NoiseSource:
-    """Gaussian noise drawn on the CPU and then moved, so that a seed means the same on every device."""
+    """Gaussian noise drawn on the CPU and then moved: a seed means the same on every device."""
 
     def __init__(self, seed: int = 0) -> None:
         self._generator = torch.Generator().manual_seed(seed)

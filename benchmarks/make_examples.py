@@ -66,9 +66,9 @@ def make_sheet(model: str) -> Image.Image:
     columns: list[tuple[Image.Image, Image.Image]] = []
     for sample in (sample for sample in SAMPLES if sample.degradation is not None):
         path = EXAMPLES / f"{sample.name}.jpg"
-        after = restorer.restore(path).image.pixels[None]
+        repaired = _to_picture(restorer.restore(path).image.pixels[None])
         with Image.open(path) as opened:
-            columns.append((_at_height(opened, 240), _at_height(_to_picture(after), 240)))
+            columns.append((_at_height(opened, 240), _at_height(repaired, 240)))
     width = sum(column[0].width for column in columns) + MARGIN * (len(columns) - 1)
     height = sum(picture.height for picture in columns[0]) + MARGIN
     sheet = Image.new("RGB", (width, height), "white")

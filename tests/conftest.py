@@ -25,7 +25,8 @@ TINY: dict[str, Any] = {
     },
     "biqa": {"hidden": 16},
     "vae": {
-        "kind": "plain", "linear": True, "latent_channels": 4, "block_out_channels": [8, 8], "layers_per_block": 1
+        "kind": "plain", "linear": True, "latent_channels": 4, "block_out_channels": [8, 8],
+        "layers_per_block": 1,
     },
     "unet": {
         "in_channels": 8,
@@ -51,10 +52,11 @@ TINY: dict[str, Any] = {
 
 
 def build_tiny(seed: int = 0) -> Model:
-    """The parts of a tiny model, in evaluation mode, with thresholds that find every degradation."""
+    """A tiny model in evaluation mode, with thresholds that find every degradation."""
     model = build(TINY, load_taxonomy(), scale="tiny", seed=seed)
     model.calibration = {"temperature": 1.0, "clean_threshold": 0.0}
-    model.autoencoder.fit_linear(torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(seed)))
+    generator = torch.Generator().manual_seed(seed)
+    model.autoencoder.fit_linear(torch.rand(8, 3, 32, 32, generator=generator))
     return model.eval()
 
 

@@ -124,3 +124,19 @@ def test_noise_is_drawn_in_full_precision_and_then_cast() -> None:
     half, full = NoiseSource(3).normal((8,), like), NoiseSource(3).normal((8,))
     assert half.dtype == torch.float16
     assert torch.equal(half, full.half())
+
+
+def test_error_names_the_pixels_that_a_photo_would_not_keep() -> None:
+    with pytest.raises(ContractError, match=r"must keep \(3, 4, 9\)"):
+        Image(pixels=torch.zeros(3, 4, 9)).with_pixels(torch.zeros(1, 4, 9))
+
+
+def test_diagnosis_without_probabilities_is_sure() -> None:
+    mixture = Mixture(phrases=("rain",), weights=(1.0,))
+    nothing = Diagnosis(probabilities={}, presence={}, main=None, mixture=mixture)
+    assert nothing.main_probability == 1.0
+
+
+def test_records_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        conditioning().image_latents = torch.zeros(1)  # type: ignore[misc]

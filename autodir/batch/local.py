@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autodir.errors import ConfigError, ImageError
-from autodir.imaging.files import TEMPORARY_PREFIX, check_writable
+from autodir.imaging.files import check_writable
 from autodir.imaging.formats import SUFFIXES
 
 __all__ = [
@@ -52,9 +52,13 @@ class Source:
 
 
 def _is_input(path: Path) -> bool:
-    """A photo by its name: not hidden, not unfinished, not a result of ours."""
-    hidden = path.name.startswith((".", TEMPORARY_PREFIX))
-    return path.suffix.lower() in SUFFIXES and not hidden and not _is_result(path)
+    """A photo by its name, and no result of ours."""
+    return path.suffix.lower() in SUFFIXES and not _is_result(path)
+
+
+def _is_hidden(path: Path, folder: Path) -> bool:
+    """Hidden itself or in a hidden folder below ``folder``; unfinished files are hidden too."""
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def _is_result(path: Path) -> bool:
@@ -62,13 +66,17 @@ def _is_result(path: Path) -> bool:
     return re.search(rf"\.{RESTORED}(-\d+)?$", path.stem) is not None
 
 
+def _apart(exclude: Path | None, folder: Path) -> Path | None:
+    """The folder to leave out; None where the named folder lies in it, which is then meant."""
+    return None if exclude is None or folder.resolve().is_relative_to(exclude) else exclude
+
+
 def _below(folder: Path, recursive: bool, exclude: Path | None) -> Iterator[Path]:
     """The photos of a folder in the order of their names."""
     found = folder.rglob("*") if recursive else folder.iterdir()
     for path in sorted(found):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         inside = exclude is not None and path.resolve().is_relative_to(exclude)
-        if _is_input(path) and not hidden and not inside and path.is_file():
+        if _is_input(path) and not _is_hidden(path, folder) and not inside and path.is_file():
             yield path
 
 
@@ -82,16 +90,19 @@ def _split_glob(pattern: str) -> tuple[Path, str]:
 def _expand_glob(pattern: str, recursive: bool, exclude: Path | None) -> list[Source]:
     """The photos that a glob matches, and those of the folders that it matches."""
     folder, below = _split_glob(pattern)
+    exclude = _apart(exclude, folder)
     wants_results = f".{RESTORED}" in pattern
     sources = []
     for path in sorted(folder.glob(below)):
+        if _is_hidden(path, folder) or (exclude and path.resolve().is_relative_to(exclude)):
+            continue
         if path.is_dir():
             if "**" not in below:  # there every folder's files match on their own
                 sources += [Source(path=p, folder=folder) for p in _below(path, recursive, exclude)]
         elif _is_input(path) or (wants_results and _is_result(path)):
             sources.append(Source(path=path, folder=folder))
     if not sources:
-        raise ConfigError(f"no photo matches {pattern}", hint="quote it only if it is a glob")
+        raise ConfigError(f"no photo matches {pattern}", hint="look at what its folder holds")
     return sources
 
 
@@ -123,7 +134,7 @@ def expand_inputs(
             if path.is_dir():
                 found = [
                     Source(path=p, folder=path)
-                    for p in _below(path, recursive, None if outside == path.resolve() else outside)
+                    for p in _below(path, recursive, _apart(outside, path))
                 ]
                 if not found:
                     hint = "" if recursive else "search its folders too with --recursive"
@@ -135,7 +146,10 @@ def expand_inputs(
                 sources.append(Source(path=path))
         except OSError as error:
             raise ImageError(f"cannot list {path}: {error.strerror or error}") from error
-    return list({source.path.absolute(): source for source in reversed(sources)}.values())[::-1]
+    unique: dict[Path, Source] = {}
+    for source in sources:
+        unique.setdefault(source.path.absolute(), source)
+    return list(unique.values())
 
 
 def needs_diagnosis(output: str | None) -> bool:

@@ -55,6 +55,8 @@ def fix(
     found = find_inputs(inputs, output)
     results = Results(found, output)
     restorer = open_restorer(runtime)
+    for key in (*restore.only, *restore.skip):  # once for all inputs, and before any work
+        restorer.taxonomy.get(key)
     fixing = _Fixing(restorer, restore, output, console, results, name_inputs=len(found) > 1)
     go_through(
         found,

@@ -1,1 +1,1 @@
-"""The structural correction module (SCM): what the autoencoder lost, taken back from the degraded photo."""
+"""The structural correction module (SCM): what the autoencoder lost, from the degraded photo."""

@@ -1,7 +1,7 @@
 """NAFNet (arXiv:2204.04676): a U-shaped restoration network without activation functions.
 
-Apart from the SCM because the benchmarks also time the published network as a yardstick. Parameter names are
-those of the published checkpoints, so that weights can be converted by name.
+Apart from the SCM because the benchmarks also time the published network as a yardstick. Parameter
+names are those of the published checkpoints, so that weights can be converted by name.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class SimpleGate(nn.Module):
 def pool_statistics(x: Tensor, window: int) -> Tensor:
     """Channel means of (B, C, H, W): global, or of a neighborhood on maps larger than ``window``.
 
-    A network trained on small crops has only met statistics of small crops; on a whole photo it should meet the
-    same (TLC, arXiv:2112.04491). Means of quarter-window cells are averaged 4 × 4 and interpolated, which costs
-    one pass over the map whatever the window.
+    A network trained on small crops has only met statistics of small crops; on a whole photo it
+    should meet the same (TLC, arXiv:2112.04491). Means of quarter-window cells are averaged 4 × 4
+    and interpolated, which costs one pass over the map whatever the window.
 
     Args:
         window: side in pixels of this map; 0 means always global.
@@ -59,7 +59,7 @@ def pool_statistics(x: Tensor, window: int) -> Tensor:
 
 
 class ChannelAttention(nn.Sequential):
-    """Simplified channel attention: 1×1 convolution of the pooled statistics, multiplied onto the input."""
+    """Simplified channel attention: the input times a 1×1 convolution of its pooled statistics."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(nn.Identity(), nn.Conv2d(channels, channels, 1))
@@ -67,11 +67,12 @@ class ChannelAttention(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """Weigh each channel by its statistics."""
-        return x * self[1](pool_statistics(x, self.window))
+        weights: Tensor = self[1](pool_statistics(x, self.window))
+        return x * weights
 
 
 class NAFBlock(nn.Module):
-    """One block of two residual halves, optionally modulated by an instruction (FiLM, arXiv:1709.07871).
+    """One block of two residual halves; an instruction may modulate it (FiLM, arXiv:1709.07871).
 
     Args:
         channels: C.
@@ -106,7 +107,8 @@ class NAFBlock(nn.Module):
         inner = self.norm2(x)
         if second is not None:
             inner = inner * (1 + second[0]) + second[1]
-        return x + self.conv5(self.gate(self.conv4(inner))) * self.gamma
+        change: Tensor = self.conv5(self.gate(self.conv4(inner))) * self.gamma
+        return x + change
 
 
 class NAFNet(nn.Module):
@@ -119,10 +121,11 @@ class NAFNet(nn.Module):
         middle_blk_num, enc_blk_nums, dec_blk_nums: blocks of each part, as published.
         unshuffle: space-to-depth factor before the first convolution; 1 is the published network.
         embed_dim: width of the instruction vector that modulates each block; 0 for none.
-        train_size: side of the training crops in pixels; larger inputs use local statistics. 0: always global.
+        train_size: side of the training crops in pixels; larger inputs use local statistics. 0:
+            always global.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the published names
         self,
         *,
         img_channel: int = 3,
@@ -160,17 +163,22 @@ class NAFNet(nn.Module):
         self._set_windows(train_size // unshuffle)
 
     def _set_windows(self, size: int) -> None:
-        stages = [*zip(self.encoders, range(len(self.encoders)), strict=True), (self.middle_blks, len(self.encoders))]
-        stages += list(zip(self.decoders, reversed(range(len(self.encoders))), strict=True))
-        for blocks, level in stages:
-            for block in blocks:
-                block.sca.window = size >> level
+        depth = len(self.encoders)
+        levels = [*range(depth), depth, *reversed(range(depth))]
+        stages = [*self.encoders, self.middle_blks, *self.decoders]
+        for blocks, level in zip(stages, levels, strict=True):
+            for module in blocks.modules():
+                if isinstance(module, ChannelAttention):
+                    module.window = size >> level
 
     def forward(self, image: Tensor, instruction: Tensor | None = None) -> Tensor:
-        """(B, img_channel, H, W) → (B, out_channel, H, W) for any H, W ≥ 1; ``instruction`` is (B, embed_dim).
+        """(B, img_channel, H, W) → (B, out_channel, H, W) for any H, W ≥ 1.
+
+        ``instruction`` is (B, embed_dim).
 
         Raises:
-            ContractError: the network is instructed and ``instruction`` is missing or of another width.
+            ContractError: the network is instructed and ``instruction`` is missing or of another
+                width.
         """
         if self.embed_dim and (instruction is None or instruction.shape[-1] != self.embed_dim):
             raise ContractError(f"this NAFNet needs an instruction (B, {self.embed_dim})")
@@ -180,16 +188,19 @@ class NAFNet(nn.Module):
         x = self.intro(F.pixel_unshuffle(x, self.unshuffle) if self.unshuffle > 1 else x)
         skips = []
         for blocks, down in zip(self.encoders, self.downs, strict=True):
-            for block in blocks:
-                x = block(x, hint)
+            x = _through(blocks, x, hint)
             skips.append(x)
             x = down(x)
-        for block in self.middle_blks:
-            x = block(x, hint)
+        x = _through(self.middle_blks, x, hint)
         for blocks, up in zip(self.decoders, self.ups, strict=True):
-            x = up(x) + skips.pop()
-            for block in blocks:
-                x = block(x, hint)
+            x = _through(blocks, up(x) + skips.pop(), hint)
         x = self.ending(x)
         x = F.pixel_shuffle(x, self.unshuffle) if self.unshuffle > 1 else x
         return x[..., :height, :width]
+
+
+def _through(blocks: nn.Module, x: Tensor, hint: Tensor | None) -> Tensor:
+    """Apply the blocks of one stage, one after the other."""
+    for block in blocks.children():
+        x = block(x, hint)
+    return x

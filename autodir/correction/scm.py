@@ -1,6 +1,7 @@
 """The structural correction module: I_res = I_sd + w · R(I, I_sd) (AutoDIR, ECCV 2024).
 
-Apart from the network, because here stand the weight, the padding and the tiles: what a caller needs to know.
+Apart from the network, because here stand the weight, the padding and the tiles: what a caller
+needs to know.
 """
 
 from __future__ import annotations
@@ -21,20 +22,27 @@ from autodir.records import TextEmbedding, check_image
 class StructureCorrector(nn.Module):
     """NAFNet on [degraded, restored], told by the mixed text embedding what to repair.
 
-    Two heads share the network. The published one predicts the residual R itself. The ``affine`` one predicts
-    R = g · (I - I_sd) + a · I + d with maps g (1 channel), a and d (3 channels each), and starts at g = 1,
-    a = d = 0, where the result is the degraded photo: an untrained network does no harm, haze and darkness are
-    nearly affine in the photo, and a says so in one multiplication.
+    Two heads share the network. The published one predicts the residual R itself. The ``affine``
+    one predicts R = g · (I - I_sd) + a · I + d with maps g (1 channel), a and d (3 channels each),
+    and starts at g = 1, a = d = 0, where the result is the degraded photo: an untrained network
+    does no harm, haze and darkness are nearly affine in the photo, and a says so in one
+    multiplication.
 
     Args:
         network: keyword arguments of `NAFNet` but for the channels.
         head: "residual" (published) or "affine".
-        tile: side of the tiles in pixels that a large photo is cut into, and overlap of their borders.
+        tile: side of the tiles in pixels that a large photo is cut into, and overlap of their
+            borders.
         overlap: see ``tile``.
     """
 
     def __init__(
-        self, *, network: Mapping[str, Any], head: str = "residual", tile: int = 768, overlap: int = 64
+        self,
+        *,
+        network: Mapping[str, Any],
+        head: str = "residual",
+        tile: int = 768,
+        overlap: int = 64,
     ) -> None:
         super().__init__()
         if head not in ("residual", "affine"):
@@ -43,8 +51,8 @@ class StructureCorrector(nn.Module):
         self.config = {"network": dict(network), "head": head, "tile": tile, "overlap": overlap}
         self.network = NAFNet(img_channel=6, out_channel=7 if head == "affine" else 3, **network)
         if head == "affine":
-            nn.init.zeros_(self.network.ending.weight)
-            nn.init.zeros_(self.network.ending.bias)
+            for parameter in self.network.ending.parameters():
+                nn.init.zeros_(parameter)
 
     @property
     def instructed(self) -> bool:
@@ -60,14 +68,20 @@ class StructureCorrector(nn.Module):
             instruction: pooled text embedding (B, E), or None for a network that reads none.
         """
         pair = torch.cat([degraded, restored], dim=1)
-        raw = self.network(pair, instruction if self.instructed else None).float()
+        told = instruction if self.instructed else None
+        dtype = self.network.intro.weight.dtype
+        told = None if told is None else told.to(dtype)
+        raw: Tensor = self.network(pair.to(dtype), told).float()
         if self.head == "residual":
             return raw
         gate, gain, offset = raw.split((1, 3, 3), dim=1)
-        return (1 + gate) * (degraded - restored) + gain * degraded + offset
+        residual: Tensor = (1 + gate) * (degraded - restored) + gain * degraded + offset
+        return residual
 
     @torch.inference_mode()
-    def correct(self, degraded: Tensor, restored: Tensor, text: TextEmbedding, weight: float = 1.0) -> Tensor:
+    def correct(
+        self, degraded: Tensor, restored: Tensor, text: TextEmbedding, weight: float = 1.0
+    ) -> Tensor:
         """Correct one photo of any size, in tiles where it is large.
 
         Args:
@@ -85,19 +99,23 @@ class StructureCorrector(nn.Module):
         check_image(degraded, "degraded")
         check_image(restored, "restored")
         if degraded.shape != restored.shape:
-            raise ContractError(f"shapes differ: {tuple(degraded.shape)} and {tuple(restored.shape)}")
+            raise ContractError(
+                f"shapes differ: {tuple(degraded.shape)} and {tuple(restored.shape)}"
+            )
         if weight == 0:
             return restored.clamp(0, 1)
 
         def repair(pair: Tensor) -> Tensor:
-            height, width = pair.shape[-2:]
-            multiple = self.network.multiple
-            below, right = -height % multiple, -width % multiple
-            pair = F.pad(pair, (0, right, 0, below), mode="replicate")
-            fixed = pair[:, 3:] + weight * self(pair[:, :3], pair[:, 3:], text.pooled)
-            return fixed[..., :height, :width]
+            residual: Tensor = self(pair[:, :3], pair[:, 3:], text.pooled)
+            return pair[:, 3:] + weight * residual
 
+        height, width = degraded.shape[-2:]
+        align = self.network.multiple
         pair = torch.cat([degraded, restored], dim=1)
-        if max(pair.shape[-2:]) <= self.tile + 2 * self.overlap:
-            return repair(pair).clamp(0, 1)
-        return map_tiles(pair, repair, tile=self.tile, overlap=self.overlap).clamp(0, 1)
+        pair = F.pad(pair, (0, -width % align, 0, -height % align), mode="replicate")
+        if max(height, width) <= self.tile + 2 * self.overlap:
+            result = repair(pair)
+        else:  # tiles start where the network's own grid does, so that they see what the whole sees
+            tile = max(self.tile // align, 1) * align
+            result = map_tiles(pair, repair, tile=tile, overlap=self.overlap, align=align)
+        return result[..., :height, :width].clamp(0, 1)

@@ -1,1 +1,1 @@
-"""What is wrong with a photo: the CLIP quality model, its calibration, the user's own plan, the guard."""
+"""What is wrong with a photo: CLIP quality model, calibration, the user's own plan, the guard."""

@@ -1,6 +1,7 @@
-"""Blind image quality assessment: views of a photo against the prompts of the degradations (AutoDIR §2).
+"""Blind image quality assessment: views of a photo against the prompts (AutoDIR §2).
 
-Apart from CLIP, because here stand the views, the fusion of their features and the rule for "nothing found".
+Apart from CLIP, because here stand the views, the fusion of their features and the rule for
+"nothing found".
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ def native_crops(image: Tensor, size: int, per_side: int = MAX_CROPS_PER_SIDE) -
     """An even grid of native-resolution crops, where noise, JPEG blocks and small blur survive.
 
     Args:
-        image: (B, 3, H, W); sides below ``size`` are mirrored (or repeated) up to it, never padded with black.
+        image: (B, 3, H, W); sides below ``size`` are mirrored (or repeated) up to it, never padded
+            with black.
         size: side of a crop in pixels.
-        per_side: at most so many crops along each side; fewer where they would overlap by more than half.
+        per_side: at most so many crops along each side; fewer where they would overlap by more than
+            half.
 
     Returns:
         (B, N, 3, size, size).
@@ -47,7 +50,7 @@ def _starts(length: int, size: int, most: int) -> list[int]:
 
 
 def thumbnail(image: Tensor, size: int) -> Tensor:
-    """The whole scene at (size, size), antialiased: haze and darkness are global. (B, 3, H, W) → (B, 3, S, S)."""
+    """The whole scene, antialiased, for haze and darkness: (B, 3, H, W) → (B, 3, size, size)."""
     small = F.interpolate(image, (size, size), mode="bicubic", antialias=True, align_corners=False)
     return small.clamp(0, 1)
 
@@ -62,11 +65,16 @@ class QualityHead(nn.Module):
         hidden: width of the fusion.
     """
 
-    def __init__(self, *, feature_dim: int, embed_dim: int, degradations: int, hidden: int = 256) -> None:
+    def __init__(
+        self, *, feature_dim: int, embed_dim: int, degradations: int, hidden: int = 256
+    ) -> None:
         super().__init__()
         self.config = {
-            "feature_dim": feature_dim, "embed_dim": embed_dim, "degradations": degradations, "hidden": hidden
-        }  # fmt: skip
+            "feature_dim": feature_dim,
+            "embed_dim": embed_dim,
+            "degradations": degradations,
+            "hidden": hidden,
+        }
         self.fuse = nn.Sequential(nn.Linear(3 * feature_dim, hidden), nn.GELU())
         self.embed = nn.Linear(hidden, embed_dim)
         self.presence = nn.Linear(hidden, degradations)
@@ -87,7 +95,7 @@ class QualityHead(nn.Module):
         return F.normalize(self.embed(hidden), dim=-1), self.presence(hidden)
 
     def scores(self, embedding: Tensor, prompts: Tensor) -> Tensor:
-        """Logits (B, P) = exp(logit_scale) · cos(image, prompt); prompts (P, embed_dim) are L2-normalized."""
+        """Logits (B, P) = exp(logit_scale) · cos(image, prompt); prompts (P, E) are normalized."""
         return self.logit_scale.exp().clamp(max=100.0) * embedding @ prompts.T
 
 
@@ -99,6 +107,8 @@ class QualityModel(nn.Module):
         head: fusion and presence heads.
         taxonomy: the degradations, in softmax order.
     """
+
+    prompts: Tensor
 
     def __init__(self, clip: Clip, head: QualityHead, taxonomy: Taxonomy) -> None:
         super().__init__()
@@ -142,8 +152,9 @@ class BiqaDiagnoser:
             among: the degradations asked about; the softmax runs over these and "no".
 
         Returns:
-            The diagnosis; ``main`` is the most probable degradation, or None where no presence reaches the
-            clean threshold. The mixture is over the degradations alone: "no" conditions nothing.
+            The diagnosis; ``main`` is the most probable degradation, or None where no presence
+            reaches the clean threshold. The mixture is over the degradations alone: "no" conditions
+                nothing.
         """
         check_image(pixels, "pixels")
         everything = self.model.taxonomy
@@ -161,7 +172,10 @@ class BiqaDiagnoser:
         weights = torch.tensor([probabilities[d.key] for d in asked], dtype=torch.float64)
         weights = weights / weights.sum().clamp_min(1e-12) if asked else weights
         mixture = (
-            Mixture(phrases=tuple(everything.prompt(d.key) for d in asked), weights=tuple(weights.tolist()))
+            Mixture(
+                phrases=tuple(everything.prompt(d.key) for d in asked),
+                weights=tuple(weights.tolist()),
+            )
             if asked
             else Mixture(phrases=(everything.prompt(everything.clean),), weights=(1.0,))
         )

@@ -1,6 +1,7 @@
-"""The figures between raw scores and decisions: temperature, presence scaling, the threshold of "clean".
+"""The figures between raw scores and decisions: temperature, presence scaling, threshold.
 
-Apart from the network, because they are chosen after training, on photos that the training never saw.
+Apart from the network, because they are chosen after training, on photos that the training never
+saw.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ class Calibration:
 
     Attributes:
         temperature: divides the logits before the softmax.
-        clean_threshold: a degradation counts as found from this presence on; a photo where none is found is clean.
+        clean_threshold: a degradation counts as found from this presence on; a photo where none is
+            found is clean.
         presence_scale, presence_shift: Platt scaling of each degradation's presence logit, by key.
     """
 
@@ -30,11 +32,21 @@ class Calibration:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Calibration:
-        """Read what `dataclasses.asdict` wrote; other keys (data, intervals) are for the reader of the file."""
+        """Read what `dataclasses.asdict` wrote; other keys (data, intervals) are for people.
+
+        Raises:
+            CheckpointError: a figure is no number, or out of range.
+        """
         try:
-            return cls(**{key: values[key] for key in cls.__dataclass_fields__ if key in values})
-        except TypeError as error:
+            found = cls(**{key: values[key] for key in cls.__dataclass_fields__ if key in values})
+            tables = (found.presence_scale or {}, found.presence_shift or {})
+            figures = [found.clean_threshold, *(v for table in tables for v in table.values())]
+            sound = found.temperature > 0 and all(math.isfinite(figure) for figure in figures)
+        except (TypeError, AttributeError) as error:
             raise CheckpointError(f"malformed calibration: {error}") from error
+        if not sound:
+            raise CheckpointError(f"malformed calibration: {found}")
+        return found
 
     def presence(self, key: str, logit: float) -> float:
         """The calibrated probability that a degradation is present, from its raw logit."""

@@ -1,4 +1,4 @@
-"""The guard: did a round help? It looks at the result again and decides to keep, blend or roll back.
+"""The guard: did a round help? It looks again and decides to keep, blend or roll back.
 
 Apart from the loop, so that its worth can be measured by leaving it out (``--no-guard``).
 """
@@ -17,9 +17,11 @@ from autodir.prompts import Taxonomy
 from autodir.records import Diagnosis, Verdict, VerdictKind, check_image
 
 _GRADIENT_SIDE = 256
-"""Longer side of the copies on which structure is compared: noise and blocks are gone, objects are not."""
+"""Longer side of the copies on which structure is compared: noise is gone, objects are not."""
 _TONE_SIDE = 16
 """Longer side of the copies on which tone is compared."""
+_FLAT = 1e-3
+"""Norm of the gradients below which a picture has no structure."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +53,8 @@ class GuardOptions:
 
     Attributes:
         rise: the named degradation may grow by this much before the round counts as harmful.
-        side_effect: another degradation may grow by this much before only part of the change is taken.
+        side_effect: another degradation may grow by this much before only part of the change is
+            taken.
         harm: a side effect this much larger than the gain rolls the round back.
         blend: share of the change that a blended round takes.
     """
@@ -102,9 +105,15 @@ class Guard:
         limits = LIMITS.get(key, DEFAULT_LIMITS)
         kind: VerdictKind
         if tone > limits.tone or structure < limits.structure:
-            kind, why = "rolled back", f"no longer the same picture (tone {tone:.2f}, structure {structure:.2f})"
+            kind, why = (
+                "rolled back",
+                f"no longer the same picture (tone {tone:.2f}, structure {structure:.2f})",
+            )
         elif gain < -options.rise:
-            kind, why = "rolled back", f"{key} grew from {before.presence.get(key, 1.0):.2f} by {-gain:.2f}"
+            kind, why = (
+                "rolled back",
+                f"{key} grew from {before.presence.get(key, 1.0):.2f} by {-gain:.2f}",
+            )
         elif rise > options.side_effect and rise - max(gain, 0.0) > options.harm:
             kind, why = "rolled back", f"{worst} grew by {rise:.2f}"
         elif rise > options.side_effect and rise > gain:
@@ -125,7 +134,10 @@ def tone_distance(first: Tensor, second: Tensor) -> float:
 
 
 def structure_agreement(first: Tensor, second: Tensor) -> float:
-    """Correlation of the gradients of two images (1, 3, H, W); 1 for the same structure, blind to contrast."""
+    """Correlation of the gradients of two images (1, 3, H, W): 1 for the same, blind to contrast.
+
+    A flat first image has no structure to lose: 1. A flat second one has lost it: 0.
+    """
     gradients = []
     for image in (first, second):
         gray = _shrunk(image, _GRADIENT_SIDE).mean(1)
@@ -134,8 +146,8 @@ def structure_agreement(first: Tensor, second: Tensor) -> float:
     if not gradients[0].numel():
         return 1.0
     norms = [float(gradient.norm()) for gradient in gradients]
-    if min(norms) < 1e-3:  # a flat picture has no structure to lose
-        return 1.0
+    if min(norms) < _FLAT:
+        return 1.0 if norms[0] < _FLAT else 0.0
     return float(gradients[0] @ gradients[1]) / (norms[0] * norms[1])
 
 

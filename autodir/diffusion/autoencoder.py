@@ -35,7 +35,7 @@ class AutoencoderConfig(Options):
         latent_channels: channels of the latents.
         block_out_channels: width of each level; every level after the first halves the resolution.
         layers_per_block: residual blocks of a level ("kl": one more in the decoder).
-        norm_num_groups: groups of the group normalization; divides every width.
+        norm_num_groups: "kl": groups of the group normalization; divides every width.
         mid_attention: self-attention at the lowest resolution.
         scaling_factor: one over the latents' deviation, until `Autoencoder.calibrate` measures it
             by channel.
@@ -58,7 +58,8 @@ class AutoencoderConfig(Options):
         sizes = (self.patch, self.latent_channels, self.layers_per_block, self.norm_num_groups)
         if min((*sizes, *widths)) < 1:
             raise ConfigError(f"autoencoder sizes must be at least 1: {self}")
-        if not widths or any(width % self.norm_num_groups for width in widths):
+        grouped = self.kind == "kl"
+        if not widths or (grouped and any(width % self.norm_num_groups for width in widths)):
             raise ConfigError(
                 f"autoencoder widths {widths} are not divisible into {self.norm_num_groups} groups",
                 "Choose norm_num_groups that divides every entry of block_out_channels.",

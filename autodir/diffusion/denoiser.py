@@ -58,9 +58,41 @@ def predict_x0(
             schedule.sigma_to_t(sigma).to(x.device).expand(batch),
             encoder_hidden_states=cond.text.tokens.expand(batch, -1, -1).to(dtype),
         )
-        return to_x0(getattr(output, "sample", output).float(), x.float(), level, kind)
+        answer = getattr(output, "sample", output).float()
+        if kind == "residual":
+            base, scale = precondition(
+                x.float(), level, latents.float(), schedule.config.condition_deviation
+            )
+            return base + scale * answer
+        return to_x0(answer, x.float(), level, kind)
 
     return denoise
+
+
+def precondition(
+    x: Tensor, sigma: Tensor, image: Tensor, deviation: float
+) -> tuple[Tensor, Tensor]:
+    """The best guess of x0 without a network, and its error's deviation: x̂0 = guess + deviation · F.
+
+    Two witnesses speak of x0: the noisy latents, wrong by σ, and the latents of the degraded photo,
+    wrong by about s. Weighed by their variances, as two Gaussian measurements are, the guess is
+    (s² x + σ² c) / (s² + σ²) and its deviation s σ / sqrt(s² + σ²). With s = 1 and c = 0 this is the
+    preconditioning of arXiv:2206.00364 (Table 1, σ_data = 1), which a photo left out gets.
+
+    Args:
+        x: noisy latents (B, C, h, w).
+        sigma: (B, 1, 1, 1) or (1, 1, 1, 1).
+        image: latents of the degraded photo, the same shape; zeros where they are left out.
+        deviation: s.
+
+    Returns:
+        The guess (B, C, h, w), and its deviation (B, 1, 1, 1).
+    """
+    absent = image.abs().amax((1, 2, 3), keepdim=True) == 0
+    spread = torch.where(absent, 1.0, deviation)
+    total = spread.square() + sigma.square()
+    near = spread.square() / total
+    return near * x + (1 - near) * image, spread * sigma / total.sqrt()
 
 
 def to_x0(output: Tensor, x: Tensor, sigma: Tensor, prediction: Prediction) -> Tensor:

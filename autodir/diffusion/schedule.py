@@ -21,7 +21,7 @@ from torch import Tensor
 from autodir.config import Options
 from autodir.errors import ConfigError, ContractError
 
-Prediction = Literal["epsilon", "v_prediction", "sample"]
+Prediction = Literal["epsilon", "v_prediction", "sample", "residual"]
 Spacing = Literal["linspace", "trailing", "karras"]
 
 _ALPHA_FLOOR = 2.0**-24
@@ -39,6 +39,8 @@ class ScheduleConfig(Options):
         zero_terminal_snr: rescale so that the last timestep is pure noise (arXiv:2305.08891,
             Algorithm 1).
         prediction: what the network predicts.
+        condition_deviation: "residual" only: the expected deviation of the degraded photo's latents
+            from the clean ones, in units of the latents' deviation.
         spacing: how a sampler's levels are chosen, unless it asks for another way.
     """
 
@@ -47,6 +49,7 @@ class ScheduleConfig(Options):
     beta_end: float = 0.012
     zero_terminal_snr: bool = True
     prediction: Prediction = "v_prediction"
+    condition_deviation: float = 0.4
     spacing: Spacing = "trailing"
 
     def __post_init__(self) -> None:
@@ -72,7 +75,7 @@ class ScheduleConfig(Options):
             )
 
 
-SMALL = ScheduleConfig()
+SMALL = ScheduleConfig(prediction="residual")
 SD15 = ScheduleConfig(zero_terminal_snr=False, prediction="epsilon", spacing="linspace")
 
 

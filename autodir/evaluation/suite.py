@@ -132,7 +132,7 @@ def _score(
     with torch.inference_mode():
         answer = SYSTEMS[column](restorer, case, seed)  # type: ignore[arg-type]
     seconds = time.perf_counter() - started
-    image = quantize(answer.image)
+    image = quantize(answer.image.float().cpu())
     if image.shape != case.input.shape:
         raise ContractError(f"{column} turned {case.name} from {case.input.shape} to {image.shape}")
     scores = None if case.target is None else measure(image, case.target, case.protocol)

@@ -116,7 +116,7 @@ TITLES: dict[str, str] = {
     "diffusion": "diffusion alone, true label",
     "correction": "correction alone, true label",
     "both": "both parts, true label",
-    "oracle": "whole, true label",
+    "oracle": "whole, among true labels",
     "whole": "whole, own diagnosis",
     "whole_no_guard": "whole, own diagnosis, no guard",
 }

@@ -1,7 +1,7 @@
 """Samples and metadata → the content of a file, in every format that is written.
 
 Apart from `imaging.photo`, which knows what a photo is, because each format has its own ways here.
-Pillow writes most; TIFF and 16 bits of color are written here, since Pillow would lose part of them.
+Pillow writes most; TIFF and 16 bits of color are written here, since Pillow would lose a part.
 """
 
 from __future__ import annotations
@@ -189,8 +189,8 @@ def _deep_png(samples: NDArray[Any], metadata: ImageMetadata) -> bytes:
     above, deflate = np.zeros_like(rows[:1]), zlib.compressobj()
     for top in range(0, height, _BLOCK):  # block by block, since filtering takes ten times the rows
         block = rows[top : top + _BLOCK]
-        lines = deflate.compress(_scanlines(block, above, 2 * channels))
-        parts.append(_chunk(b"IDAT", lines))
+        if lines := deflate.compress(_scanlines(block, above, 2 * channels)):
+            parts.append(_chunk(b"IDAT", lines))
         above = block[-1:]
     return b"".join([*parts, _chunk(b"IDAT", deflate.flush()), _chunk(b"IEND", b"")])
 
@@ -199,7 +199,7 @@ def _tiff(samples: NDArray[Any], metadata: ImageMetadata) -> bytes:
     """A TIFF of uint8 or uint16 (H, W, C): deflated strips, little-endian.
 
     C is 1 to 4; four channels are inks where the photo's mode is CMYK, RGB and alpha elsewhere.
-    Pillow writes the tags: its own TIFFs hold either XMP or the whole EXIF, and 16 bits of gray only.
+    Pillow writes the tags alone: its own TIFFs hold XMP or EXIF, and 16 bits of gray only.
     """
     height, width, channels = samples.shape
     stored = samples.astype(samples.dtype.newbyteorder("<"))

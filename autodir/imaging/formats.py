@@ -175,3 +175,16 @@ def lost_bits(image: PIL.Image.Image, data: bytes) -> int:
         return 0
     bits = max(stated, default=0)
     return bits if bits > 8 and not image.mode.startswith("I;16") else 0
+
+
+def is_lossless_webp(data: bytes) -> bool:
+    """Whether a file is a WebP whose picture was compressed without loss."""
+    if data[:4] != b"RIFF" or data[8:12] != b"WEBP":
+        return False
+    at = 12
+    while at + 8 <= len(data):
+        kind, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
+        if kind in (b"VP8L", b"VP8 "):
+            return kind == b"VP8L"
+        at += 8 + size + size % 2  # chunks begin at even positions
+    return False

@@ -183,7 +183,7 @@ def _from_pil(
         alpha=None if alpha is None else _unit(alpha).contiguous(),
         metadata=metadata,
         native=native,
-        is_lossless=metadata.format == "WEBP" and data is not None and b"VP8L" in data[:4096],
+        is_lossless=data is not None and formats.is_lossless_webp(data),
     )
 
 

@@ -21,7 +21,7 @@ from autodir.errors import ContractError, ImageError
 from autodir.imaging import encoding, exif, formats
 from autodir.imaging.color import luma
 from autodir.imaging.files import write_atomic
-from autodir.imaging.resize import enlarge
+from autodir.imaging.resize import enlarge, resize
 from autodir.records import Image
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class Photo(Image):
             return self
         alpha = None if self.alpha is None else enlarge(self.alpha[None, None], scale)[0, 0]
         pixels = enlarge(self.pixels[None], scale)[0]
-        return dataclasses.replace(self, pixels=pixels, alpha=alpha, native=None)
+        return dataclasses.replace(self, pixels=pixels, alpha=alpha)
 
     def to_array(self) -> NDArray[Any]:
         """SRGB samples (H, W, 3), uint8 or uint16 as `metadata.bit_depth` says; alpha left out."""
@@ -113,6 +113,15 @@ def _samples(photo: Photo, bits: int) -> NDArray[Any]:
     return _quantized(torch.cat(channels).permute(1, 2, 0), bits)
 
 
+def _fitted(photo: Photo) -> NDArray[Any] | None:
+    """The file's own samples in the size of the photo, which may have been enlarged since."""
+    native = photo.native
+    if native is None or native.shape[:2] == photo.size:
+        return native
+    channels = torch.from_numpy(native.astype(np.float32) / 255).permute(2, 0, 1)[None]
+    return _quantized(resize(channels, photo.size)[0].permute(1, 2, 0), 8)
+
+
 def encode(photo: Photo, format: str | None = None) -> bytes:
     """The photo as the content of a file.
 
@@ -142,9 +151,6 @@ def encode(photo: Photo, format: str | None = None) -> bytes:
     if extras.bit_depth == 16 and not deep:
         logger.warning("%s holds 8 bits a sample, the photo has 16", name)
     samples = _samples(photo, 16 if deep else 8)
-    native = photo.native
-    if deep or (native is not None and native.shape[:2] != samples.shape[:2]):
-        native = None
     return encoding.encode_samples(
-        samples, extras, name, native=native, is_lossless=photo.is_lossless
+        samples, extras, name, native=_fitted(photo), is_lossless=photo.is_lossless
     )

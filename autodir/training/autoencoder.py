@@ -1,4 +1,4 @@
-"""The autoencoder's stage: reconstruct clean and degraded photos (PSNR is what the later stages inherit).
+"""The autoencoder's stage: reconstruct photos (its PSNR is what later stages inherit).
 
 Apart because it alone needs no labels and no text.
 """
@@ -12,15 +12,15 @@ from torch import Tensor, nn
 
 from autodir.diffusion.autoencoder import Autoencoder
 from autodir.training.batches import Batches
-from autodir.training.losses import relative_error
 from autodir.training.loop import LoopOptions, fit
+from autodir.training.losses import relative_error
 from autodir.training.samples import save_sheet
 
 CROP = 128
 BATCH = 16
 LEARNING_RATE = 1e-3
 LATENT_NOISE = 0.05
-"""Deviation of the noise on the latents, in units of their batch deviation: neighbours must decode alike."""
+"""Noise on the latents, in units of their deviation in the batch: neighbors must decode alike."""
 
 
 class _Reconstruction(nn.Module):
@@ -36,7 +36,9 @@ class _Reconstruction(nn.Module):
         if noise is None:
             return self.autoencoder.decode(latents), latents
         deviation = latents.detach().std((0, 2, 3), keepdim=True)
-        return self.autoencoder.decode(latents + LATENT_NOISE * deviation * noise, clamp=False), latents
+        return self.autoencoder.decode(
+            latents + LATENT_NOISE * deviation * noise, clamp=False
+        ), latents
 
 
 def train_autoencoder(
@@ -56,7 +58,8 @@ def train_autoencoder(
         options: schedule and budget.
         run_dir: logs, samples and resumable state.
         batch: crops in a step.
-        fresh: the weights are random: start the linear map from the principal components of the photos.
+        fresh: the weights are random: start the linear map from the principal components of the
+            photos.
 
     Returns:
         The averaged autoencoder, calibrated.
@@ -65,8 +68,10 @@ def train_autoencoder(
     if fresh and autoencoder.config.linear:
         autoencoder.fit_linear(batches.draw(256, CROP, torch.Generator().manual_seed(3)).target)
 
-    def loss(network: nn.Module, generator: torch.Generator, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
-        drawn = batches.draw(batch // 2, CROP, generator)
+    def loss(
+        network: nn.Module, generator: torch.Generator, progress: float
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        drawn = batches.draw(max(1, batch // 2), CROP, generator)
         image = torch.cat([drawn.degraded, drawn.target])
         factor = autoencoder.factor
         shape = (len(image), autoencoder.channels, CROP // factor, CROP // factor)
@@ -74,7 +79,10 @@ def train_autoencoder(
         decoded, latents = network(image, noise)
         error = relative_error(decoded, image)
         squared = (decoded.detach() - image).square().mean((1, 2, 3))
-        return error.mean(), {"psnr": -10 * squared.log10().mean(), "latent": latents.detach().std()}
+        return error.mean(), {
+            "psnr": -10 * squared.log10().mean(),
+            "latent": latents.detach().std(),
+        }
 
     show = torch.Generator().manual_seed(1)
     examples = batches.draw(8, CROP, show)

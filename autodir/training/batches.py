@@ -19,8 +19,13 @@ from autodir.training.data import PairPool, PhotoPool
 logger = logging.getLogger(__name__)
 
 REAL_SHARE: Mapping[str, float] = {
-    "noise": 0.3, "blur": 0.3, "rain": 0.15, "underexposure": 0.6, "haze": 0.3, "low_resolution": 0.2
-}  # fmt: skip
+    "noise": 0.3,
+    "blur": 0.3,
+    "rain": 0.15,
+    "underexposure": 0.6,
+    "haze": 0.3,
+    "low_resolution": 0.2,
+}
 """Of the samples whose degradation has real pairs, the share that is replaced by one."""
 
 
@@ -29,7 +34,8 @@ class Drawn:
     """One batch.
 
     Attributes:
-        degraded, target: (B, 3, H, W) in [0, 1]; the target lacks ONE degradation of the input, the main one.
+        degraded, target: (B, 3, H, W) in [0, 1]; the target lacks ONE degradation of the input, the
+            main one.
         label: (B,) softmax index of the main degradation, or of "no".
         presence: (B, K) 0/1 over the degradations, "no" excluded.
     """
@@ -56,7 +62,6 @@ class Batches:
         taxonomy: the labels, in softmax order.
         device: where the degradations are computed and the batches lie.
         share: shares of one degradation, of several, of clean photos.
-        single: keys drawn when one degradation is asked for; all by default.
     """
 
     def __init__(
@@ -73,12 +78,19 @@ class Batches:
         self.keys = tuple(degradation.key for degradation in taxonomy)
 
     def draw(
-        self, count: int, size: int, generator: torch.Generator, *, scale: tuple[float, float] = (0.5, 1.0)
+        self,
+        count: int,
+        size: int,
+        generator: torch.Generator,
+        *,
+        scale: tuple[float, float] = (0.5, 1.0),
     ) -> Drawn:
         """A mixed batch of ``count`` crops of ``size`` pixels."""
         clean = self.photos.crops(count, size, generator, scale=scale).to(self.device)
         batch = draw_batch(clean, generator, keys=self.keys, share=self.share)
-        softmax_index = torch.tensor([self.taxonomy.index(key) for key in (*self.keys, self.taxonomy.clean)])
+        softmax_index = torch.tensor(
+            [self.taxonomy.index(key) for key in (*self.keys, self.taxonomy.clean)]
+        )
         drawn = Drawn(
             degraded=batch.degraded, target=batch.target,
             label=softmax_index.to(self.device)[batch.label], presence=batch.presence.float(),

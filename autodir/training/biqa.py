@@ -1,6 +1,7 @@
-"""The BIQA stage: the image tower and the head learn to name degradations; the text tower is frozen.
+"""The BIQA stage: image tower and head learn to name degradations; the text tower is frozen.
 
-Apart from the text stage, which must be over before: the prompts' embeddings are the fixed targets here.
+Apart from the text stage, which must be over before: the prompts' embeddings are the fixed targets
+here.
 """
 
 from __future__ import annotations
@@ -13,29 +14,34 @@ from torch.nn import functional as F
 
 from autodir.diagnosis.biqa import QualityModel
 from autodir.training.batches import Batches, Drawn
-from autodir.training.losses import clean_target_loss, fidelity_loss, presence_loss
 from autodir.training.loop import LoopOptions, fit
+from autodir.training.losses import clean_target_loss, fidelity_loss, presence_loss
 
-SIZES = (192, 256, 320)
+SIZES = (144, 192, 256)
 """Sides of the training photos in pixels, one drawn for each batch."""
-CROPS_PER_SIDE = (1, 2, 2, 3)
-"""Limits of the grid of crops, one drawn for each batch: the head must not depend on their number."""
-BATCH = 12
+CROPS_PER_SIDE = (1, 1, 2, 3)
+"""Limits of the grid of crops, one drawn for each batch: the head must not count crops."""
+BATCH = 16
+TARGETS = 4
+"""Every so many degraded photos bring one clean target along: targets are seen faster than degradations."""
 LEARNING_RATE = 1e-3
 SHARE = (0.7, 0.15, 0.15)
-"""One degradation, several, none: with several the main one is a matter of taste, so they are few."""
+"""One degradation, several, none: which of several is the main one is a matter of taste."""
 CLEAN_TARGET_WEIGHT = 1.0
 """λ of the clean-target term."""
 PRESENCE_WEIGHT = 4.0
 ENTROPY_WEIGHT = (1.0, 0.25)
-"""Weight of the cross-entropy at the start and at the end. Where a true label has nearly no probability the fidelity
-loss has nearly no gradient (it goes with sqrt(p)): alone, from random weights, it never left "no" for everything."""
+"""Weight of the cross-entropy at the start and at the end.
+
+Where a true label has nearly no probability the fidelity loss has nearly no gradient (it goes with
+sqrt(p)): alone, from random weights, it never left "no" for everything.
+"""
 
 
 def train_biqa(
     model: QualityModel, batches: Batches, options: LoopOptions, run_dir: Path, batch: int = BATCH
 ) -> QualityModel:
-    """Train the image tower and the head in place (fidelity loss and clean-target term, AutoDIR §2).
+    """Train image tower and head in place (fidelity loss and clean-target term, AutoDIR §2).
 
     Args:
         model: the text tower inside is frozen here.
@@ -51,30 +57,43 @@ def train_biqa(
         parameter.requires_grad_(False)
     clean = model.taxonomy.clean_index
     labels = len(model.taxonomy.keys)
+    beside = max(1, batch // TARGETS)
 
-    def loss(network: nn.Module, generator: torch.Generator, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(
+        network: nn.Module, generator: torch.Generator, progress: float
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         size = SIZES[int(torch.randint(len(SIZES), (), generator=generator))]
         drawn = batches.draw(batch, size, generator, scale=(0.35, 1.0))
         per_side = CROPS_PER_SIDE[int(torch.randint(len(CROPS_PER_SIDE), (), generator=generator))]
-        logits, presence = network(torch.cat([drawn.degraded, drawn.target]), per_side)
+        logits, presence = network(
+            torch.cat([drawn.degraded, drawn.target[:beside]]), per_side
+        )
         probabilities = logits.softmax(-1)
-        degraded, target = probabilities.chunk(2)
+        degraded, target = probabilities.split([batch, beside])
         truth = F.one_hot(drawn.label, labels).float()
-        nothing = F.one_hot(torch.full_like(drawn.label, clean), labels).float()
-        left = presence_left(drawn, model)
+        nothing = F.one_hot(torch.full_like(drawn.label[:beside], clean), labels).float()
+        left = presence_left(drawn, model)[:beside]
         is_clean = left.sum(1) == 0
         faithful = fidelity_loss(degraded, truth).mean()
         if bool(is_clean.any()):
             faithful = faithful + fidelity_loss(target[is_clean], nothing[is_clean]).mean()
-        dirty = drawn.label != clean
-        unlike = clean_target_loss(target[dirty], truth[dirty]).mean() if bool(dirty.any()) else faithful.new_zeros(())
+        dirty = drawn.label[:beside] != clean
+        unlike = (
+            clean_target_loss(target[dirty], truth[:beside][dirty]).mean()
+            if bool(dirty.any())
+            else faithful.new_zeros(())
+        )
         present = presence_loss(presence, torch.cat([drawn.presence, left])).mean()
         entropy = F.cross_entropy(logits[: len(degraded)], drawn.label)
         if bool(is_clean.any()):
-            entropy = entropy + F.cross_entropy(logits[len(degraded) :][is_clean], nothing[is_clean])
+            entropy = entropy + F.cross_entropy(
+                logits[len(degraded) :][is_clean], nothing[is_clean]
+            )
         weight = ENTROPY_WEIGHT[0] + (ENTROPY_WEIGHT[1] - ENTROPY_WEIGHT[0]) * progress
         right = (degraded.argmax(-1) == drawn.label).float().mean()
-        total = faithful + CLEAN_TARGET_WEIGHT * unlike + PRESENCE_WEIGHT * present + weight * entropy
+        total = (
+            faithful + CLEAN_TARGET_WEIGHT * unlike + PRESENCE_WEIGHT * present + weight * entropy
+        )
         return total, {
             "fidelity": faithful, "clean_target": unlike, "presence": present, "accuracy": right,
             "clean_accuracy": (target.argmax(-1) == clean)[is_clean].float().mean(),

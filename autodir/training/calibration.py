@@ -25,11 +25,14 @@ CLEAN_SHARE = 0.5
 """Share of clean photos among those measured; the threshold is a tail of theirs and needs many."""
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _scores(
     model: QualityModel, photos: PhotoPool, budget: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits (N, K + 1), presence logits (N, K) and true labels (N,) of whole photos until the budget is spent."""
+    """Logits (N, K + 1), presence logits (N, K) and true labels (N,) of whole photos.
+
+    Photos are measured until the budget of seconds is spent.
+    """
     keys = [degradation.key for degradation in model.taxonomy]
     logits, presence, labels = [], [], []
     end, index = time.monotonic() + budget, 0
@@ -51,7 +54,7 @@ def _scores(
 
 
 def _variant(photo: Tensor, round_: int, generator: torch.Generator) -> Tensor:
-    """A clean photo (1, 3, H, W) as people have it: as it is first, then shrunk, cropped or lightly compressed."""
+    """A clean photo (1, 3, H, W): as it is first, then shrunk, cropped, lightly compressed."""
     image = photo[None].float() / 255
     if round_ == 0:
         return image
@@ -68,20 +71,26 @@ def _variant(photo: Tensor, round_: int, generator: torch.Generator) -> Tensor:
         buffer = io.BytesIO()
         PillowImage.fromarray(array).save(buffer, "JPEG", quality=quality)
         with PillowImage.open(buffer) as photo_again:
-            image = torch.from_numpy(np.asarray(photo_again).copy()).permute(2, 0, 1)[None].float() / 255
+            image = (
+                torch.from_numpy(np.asarray(photo_again).copy()).permute(2, 0, 1)[None].float()
+                / 255
+            )
     return image
 
 
 def _platt(logits: Tensor, present: Tensor) -> tuple[float, float]:
-    """Scale and shift that minimize the cross-entropy of one presence head (Platt 1999); the scale stays positive."""
+    """Scale and shift that minimize one presence head's cross-entropy (Platt 1999); scale > 0."""
     with torch.enable_grad():
         log_scale, shift = nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(()))
-        optimizer = torch.optim.LBFGS([log_scale, shift], max_iter=50, line_search_fn="strong_wolfe")
+        optimizer = torch.optim.LBFGS(
+            [log_scale, shift], max_iter=50, line_search_fn="strong_wolfe"
+        )
 
         def closure() -> Tensor:
             optimizer.zero_grad()
             value = F.binary_cross_entropy_with_logits(log_scale.exp() * logits + shift, present)
-            (value + 1e-3 * (log_scale.square() + shift.square())).backward()
+            value = value + 1e-3 * (log_scale.square() + shift.square())
+            value.backward()
             return value
 
         optimizer.step(closure)
@@ -95,7 +104,9 @@ def _temperature(logits: Tensor, labels: Tensor) -> float:
     return float(candidates[int(np.argmin(losses))])
 
 
-def calibrate(model: QualityModel, photos: PhotoPool, budget: float, seed: int = 0) -> dict[str, Any]:
+def calibrate(
+    model: QualityModel, photos: PhotoPool, budget: float, seed: int = 0
+) -> dict[str, Any]:
     """Choose the figures of `Calibration`.
 
     Args:
@@ -105,7 +116,8 @@ def calibrate(model: QualityModel, photos: PhotoPool, budget: float, seed: int =
         seed: of the degradations.
 
     Returns:
-        The fields of `Calibration`, and how they were chosen: numbers of photos, accuracy, the share of clean photos
+        The fields of `Calibration`, and how they were chosen: numbers of photos, accuracy, the
+            share of clean photos
         above the threshold with its 95 % Wilson interval.
     """
     logits, presence, labels = _scores(model, photos, budget, torch.Generator().manual_seed(seed))
@@ -146,5 +158,7 @@ def _wilson(successes: int, count: int, z: float = 1.96) -> tuple[float, float]:
         return 0.0, 1.0
     share, square = successes / count, z * z
     middle = (share + square / (2 * count)) / (1 + square / count)
-    half = z * ((share * (1 - share) / count + square / (4 * count**2)) ** 0.5) / (1 + square / count)
+    half = (
+        z * ((share * (1 - share) / count + square / (4 * count**2)) ** 0.5) / (1 + square / count)
+    )
     return max(0.0, middle - half), min(1.0, middle + half)

@@ -15,16 +15,23 @@ from autodir.diffusion.model import LatentDiffusion
 from autodir.records import NoiseSource, TextEmbedding
 from autodir.training.batches import Batches, Drawn
 from autodir.training.instructions import Instructions
-from autodir.training.losses import relative_error
 from autodir.training.loop import LoopOptions, fit
+from autodir.training.losses import relative_error
 from autodir.training.samples import save_sheet
 
 CROP = 128
 BATCH = 16
 LEARNING_RATE = 3e-3
 SAMPLED = 0.85
-"""Share of the batches with sampled images; in the others the degraded photo takes their place, so that the
-correction also stands alone."""
+"""Share of the batches with sampled images.
+
+In the others the degraded photo takes their place, so that the correction also stands alone.
+"""
+ENLARGED = 0.3
+"""Share of the sampled batches that are sampled on a copy of half the size.
+
+Large photos are worked on as smaller copies too, and come back soft.
+"""
 
 
 def train_correction(
@@ -48,31 +55,41 @@ def train_correction(
         options: schedule and budget.
         run_dir: logs, samples and resumable state.
         batch: crops in a step.
-        sample_from: share of the budget after which sampled images are used; before it the degraded photo
-            stands in for them, which costs a third.
+        sample_from: share of the budget after which sampled images are used; before it the degraded
+            photo stands in for them, which costs a third.
 
     Returns:
         The averaged corrector.
     """
 
-    def restored_of(drawn: Drawn, text: TextEmbedding, generator: torch.Generator, progress: float) -> Tensor:
+    def restored_of(
+        drawn: Drawn, text: TextEmbedding, generator: torch.Generator, progress: float
+    ) -> Tensor:
         use = diffusion is not None and progress >= sample_from
         if not use or float(torch.rand((), generator=generator)) > SAMPLED:
             return drawn.degraded
-        assert diffusion is not None  # noqa: S101 - says to the reader what `use` means
+        assert diffusion is not None
         seed = int(torch.randint(2**31, (), generator=generator))
-        return diffusion.sample(diffusion.condition_on(drawn.degraded, text), NoiseSource(seed)).to(drawn.degraded)
+        shrunk = float(torch.rand((), generator=generator)) < ENLARGED
+        area = CROP * CROP // 4 if shrunk else None
+        conditioning = diffusion.condition_on(drawn.degraded, text, area)
+        return diffusion.sample(conditioning, NoiseSource(seed)).to(drawn.degraded)
 
-    def loss(network: nn.Module, generator: torch.Generator, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(
+        network: nn.Module, generator: torch.Generator, progress: float
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         drawn = batches.draw(batch, CROP, generator)
         text = instructions.draw(drawn.label, generator)
         restored = restored_of(drawn, text, generator, progress)
         result = restored + network(drawn.degraded, restored, text.pooled)
         with torch.no_grad():
-            gain = 10 * (
-                (drawn.degraded - drawn.target).square().mean((1, 2, 3)).clamp_min(1e-5)
-                / (result - drawn.target).square().mean((1, 2, 3)).clamp_min(1e-5)
-            ).log10()
+            gain = (
+                10
+                * (
+                    (drawn.degraded - drawn.target).square().mean((1, 2, 3)).clamp_min(1e-5)
+                    / (result - drawn.target).square().mean((1, 2, 3)).clamp_min(1e-5)
+                ).log10()
+            )
         return relative_error(result, drawn.target).mean(), {"gain_db": gain.mean()}
 
     show = torch.Generator().manual_seed(1)

@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 SUFFIXES = (".webp", ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 HELD_OUT = 0.05
 """Share of the photos that no stage trains on: calibration and validation use them."""
+SHRUNK = 0.7
+"""Share of the crops taken from a shrunk photo."""
 
 PAIR_FOLDERS = {
     "noise": "noise",
@@ -43,13 +45,15 @@ def load_photo(path: Path) -> Tensor:
     try:
         with PillowImage.open(path) as photo:
             array = np.asarray(photo.convert("RGB"))
-    except OSError as error:
-        raise ImageError(f"{path} cannot be read: {error}", "remove it from the training folder") from error
+    except (OSError, ValueError, SyntaxError, PillowImage.DecompressionBombError) as error:
+        raise ImageError(
+            f"{path} cannot be read: {error}", "remove it from the training folder"
+        ) from error
     return torch.from_numpy(array.copy()).permute(2, 0, 1).contiguous()
 
 
 def is_held_out(path: Path, share: float = HELD_OUT) -> bool:
-    """Whether a photo belongs to the held-out share; decided by its name, so that every stage agrees."""
+    """Whether a photo belongs to the held-out share; its name decides, so that all stages agree."""
     digest = hashlib.sha256(path.stem.encode()).digest()
     return int.from_bytes(digest[:4], "big") / 2**32 < share
 
@@ -82,12 +86,17 @@ class PhotoPool:
 
     def __init__(self, folder: Path, *, held_out: bool = False, limit: int | None = None) -> None:
         if not folder.is_dir():
-            raise ConfigError(f"training folder {folder} does not exist", "--data names a folder of clean photos")
-        files = [p for p in _files(folder) if is_held_out(p) == held_out]
-        if not files and held_out:  # a handful of photos: none hashes into the share
-            files = _files(folder)[:1]
+            raise ConfigError(
+                f"training folder {folder} does not exist", "--data names a folder of clean photos"
+            )
+        everything = _files(folder)
+        files = [path for path in everything if is_held_out(path) == held_out]
+        if not files:  # a handful of photos, all of them in the other share
+            files = everything[:1] if held_out else everything
         if not files:
-            raise ConfigError(f"no photos in {folder}", f"it needs files that end in {', '.join(SUFFIXES)}")
+            raise ConfigError(
+                f"no photos in {folder}", f"it needs files that end in {', '.join(SUFFIXES)}"
+            )
         self.files = files[:limit]
         self.photos = [load_photo(path) for path in self.files]
         logger.info("%d photos from %s", len(self.photos), folder)
@@ -96,13 +105,19 @@ class PhotoPool:
         return len(self.photos)
 
     def crops(
-        self, count: int, size: int, generator: torch.Generator, *, scale: tuple[float, float] = (0.5, 1.0)
+        self,
+        count: int,
+        size: int,
+        generator: torch.Generator,
+        *,
+        scale: tuple[float, float] = (0.5, 1.0),
     ) -> Tensor:
         """Random square crops (count, 3, size, size) in [0, 1], turned and flipped.
 
         Args:
-            scale: range of the antialiased shrinking before the crop: a shrunk photo is sharper and shows more
-                of the scene. A photo too small for the drawn scale is shrunk less, or enlarged to fit.
+            scale: range of the antialiased shrinking before the crop: a shrunk photo is sharper and
+                shows more of the scene. A photo too small for the drawn scale is shrunk less, or
+                enlarged to fit.
         """
         return torch.stack([self._crop(size, generator, scale) for _ in range(count)])
 
@@ -110,12 +125,15 @@ class PhotoPool:
         photo = self.photos[_integer(len(self.photos), generator)]
         height, width = photo.shape[-2:]
         factor = scale[0] + (scale[1] - scale[0]) * float(torch.rand((), generator=generator))
-        factor = max(factor, size / min(height, width)) if float(torch.rand((), generator=generator)) < 0.7 else 1.0
+        shrunk = float(torch.rand((), generator=generator)) < SHRUNK
+        factor = max(factor, size / min(height, width)) if shrunk else 1.0
         source = min(height, width, max(1, round(size / factor)))
-        top, left = _integer(height - source + 1, generator), _integer(width - source + 1, generator)
+        top = _integer(height - source + 1, generator)
+        left = _integer(width - source + 1, generator)
         crop = photo[:, top : top + source, left : left + source].float().div_(255)
         if source != size:
-            crop = F.interpolate(crop[None], (size, size), mode="bicubic", antialias=True)[0].clamp_(0, 1)
+            crop = F.interpolate(crop[None], (size, size), mode="bicubic", antialias=True)[0]
+            crop.clamp_(0, 1)
         return _augment(crop, _integer(8, generator))
 
 
@@ -128,12 +146,19 @@ class Pair:
 
 
 class PairPool:
-    """Real degraded/clean pairs by degradation key; folders as in `PAIR_FOLDERS`, each with input/ and target/."""
+    """Real degraded/clean pairs by degradation key.
+
+    Args:
+        folder: holds the folders of `PAIR_FOLDERS`, each with input/ and target/; None: no pairs.
+        held_out: take the held-out share instead of the training share.
+    """
 
     def __init__(self, folder: Path | None, *, held_out: bool = False) -> None:
         self.pairs: dict[str, list[Pair]] = {}
         for name, key in PAIR_FOLDERS.items():
-            for source in _files(folder / name) if folder is not None and (folder / name).is_dir() else []:
+            for source in (
+                _files(folder / name) if folder is not None and (folder / name).is_dir() else []
+            ):
                 if source.parent.name != "input" or is_held_out(source) != held_out:
                     continue
                 target = source.parent.parent / "target" / source.name
@@ -148,8 +173,10 @@ class PairPool:
         """The degradations that have pairs."""
         return tuple(self.pairs)
 
-    def crops(self, keys: Sequence[str], size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Aligned crops, one for each key: degraded and target, each (len(keys), 3, size, size) in [0, 1]."""
+    def crops(
+        self, keys: Sequence[str], size: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Aligned crops, one for each key: degraded and target, (N, 3, size, size) in [0, 1]."""
         degraded, target = zip(*(self._crop(key, size, generator) for key in keys), strict=True)
         return torch.stack(degraded), torch.stack(target)
 
@@ -161,7 +188,7 @@ class PairPool:
         if min(height, width) < size:
             scale = size / min(height, width)
             shape = (max(size, round(height * scale)), max(size, round(width * scale)))
-            both = F.interpolate(both.float(), shape, mode="bicubic").clamp(0, 255).to(torch.uint8)
+            both = F.interpolate(both.float(), shape, mode="bicubic").clamp(0, 255).round()
             height, width = shape
         top, left = _integer(height - size + 1, generator), _integer(width - size + 1, generator)
         both = both[:, :, top : top + size, left : left + size].float().div_(255)

@@ -1,4 +1,4 @@
-"""The diffusion stage: the U-Net learns to denoise clean latents beside those of the degraded photo.
+"""The diffusion stage: the U-Net denoises clean latents beside those of the degraded photo.
 
 Apart from the other stages; it trains nothing but the U-Net.
 """
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from autodir.diffusion.conditioning import NULL_PHRASE, drop
-from autodir.diffusion.denoiser import to_x0, training_target
+from autodir.diffusion.denoiser import precondition, to_x0, training_target
 from autodir.diffusion.model import LatentDiffusion
 from autodir.records import Conditioning, NoiseSource
 from autodir.training.batches import Batches
@@ -23,9 +23,16 @@ CROP = 160
 BATCH = 16
 LEARNING_RATE = 1.5e-3
 DROP_TEXT, DROP_IMAGE = 0.1, 0.1
-"""Independent shares of samples without instruction and without photo, for classifier-free guidance."""
+"""Shares of samples without instruction and without photo, for classifier-free guidance."""
 ON_SAMPLED_LEVELS = 0.5
-"""Share of samples at the very noise levels that the default sampler visits; the others anywhere."""
+"""Share of samples at the very noise levels that the default sampler visits; others anywhere."""
+
+
+EVEN = 0.03
+"""Squared distance of degraded and clean latents below which a sample's weight no longer grows.
+
+A sample weighs the less the further apart they are: darkness must not drown rain.
+"""
 
 
 def draw_sigmas(diffusion: LatentDiffusion, count: int, generator: torch.Generator) -> Tensor:
@@ -45,7 +52,7 @@ def train_diffusion(
     run_dir: Path,
     batch: int = BATCH,
 ) -> LatentDiffusion:
-    """Train the U-Net in place (latent diffusion loss, arXiv:2112.10752 Eq. 2, on the schedule's prediction).
+    """Train the U-Net in place (arXiv:2112.10752, Eq. 2, for the schedule's prediction).
 
     Args:
         diffusion: autoencoder and text tower are used as they are; the U-Net is trained.
@@ -61,7 +68,9 @@ def train_diffusion(
     autoencoder, kind = diffusion.autoencoder.eval(), diffusion.schedule.config.prediction
     null = diffusion.phrases.encode([NULL_PHRASE])
 
-    def loss(network: nn.Module, generator: torch.Generator, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(
+        network: nn.Module, generator: torch.Generator, progress: float
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         drawn = batches.draw(batch, CROP, generator)
         text = instructions.draw(drawn.label, generator)
         with torch.no_grad():
@@ -81,11 +90,21 @@ def train_diffusion(
             diffusion.schedule.sigma_to_t(sigma),
             encoder_hidden_states=cond.text.tokens,
         ).sample.float()
-        error = (output - training_target(x0, noise, sigma, kind)).square().mean((1, 2, 3))
+        if kind == "residual":
+            deviation = diffusion.schedule.config.condition_deviation
+            base, scale = precondition(x, level, cond.image_latents, deviation)
+            error = (output - (x0 - base) / scale).square().mean((1, 2, 3))
+            estimate = base + scale * output.detach()
+        else:
+            error = (output - training_target(x0, noise, sigma, kind)).square().mean((1, 2, 3))
+            estimate = to_x0(output.detach(), x, level, kind)
+        apart = (image - x0).square().mean((1, 2, 3))
+        weight = (apart.mean() + EVEN) / (apart + EVEN)
         with torch.no_grad():
-            estimate = to_x0(output, x, level, kind)
-            off = (estimate - x0).square().mean((1, 2, 3)) / (image - x0).square().mean((1, 2, 3)).clamp_min(1e-3)
-        return error.mean(), {"of_input": off[sigma > 1].median() if bool((sigma > 1).any()) else off.median()}
+            start = sigma > 1000
+            off = (estimate - x0).square().mean((1, 2, 3))[start] / apart[start].clamp_min(1e-3)
+        figure = off.median() if bool(start.any()) else off.new_ones(())
+        return (weight * error).mean(), {"of_input": figure}
 
     show = torch.Generator().manual_seed(1)
     examples = batches.draw(8, CROP, show)

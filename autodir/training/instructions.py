@@ -1,7 +1,7 @@
 """What the networks are told in training: one-hot prompts, mixtures and free phrases.
 
-Apart from diffusion and correction because both are told the same, so that automatic mode, mixtures and
-free prompts all are in distribution for both.
+Apart from diffusion and correction because both are told the same, so that automatic mode, mixtures
+and free prompts all are in distribution for both.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from autodir.prompts import Taxonomy
 from autodir.records import TextEmbedding
 
 MIXED, PHRASED = 0.3, 0.2
-"""Shares of samples told a mixture of prompts, and told a free phrase; all others get the one-hot prompt."""
+"""Shares of samples told a mixture of prompts, and a free phrase; others get one prompt."""
 LEAST_MAIN = 0.5
 """Smallest weight of the main degradation in a mixture."""
 
@@ -34,7 +34,14 @@ class Instructions:
         self.taxonomy = taxonomy
         self.encoder = PhraseEncoder(clip, capacity=20_000)
         self.prompts = self.encoder.encode(taxonomy.sentences)
-        self.phrases = {key: corpus.phrases(key) for key in corpus.keys if key in taxonomy}
+        self.phrases = {  # a degradation without phrases is known by its prompt
+            degradation.key: (
+                corpus.phrases(degradation.key)
+                if degradation.key in corpus.keys
+                else (taxonomy.prompt(degradation.key),)
+            )
+            for degradation in taxonomy
+        }
 
     def draw(self, labels: Tensor, generator: torch.Generator) -> TextEmbedding:
         """One embedding for each label.
@@ -56,7 +63,8 @@ class Instructions:
         clean = labels.cpu() == self.taxonomy.clean_index
         use = (kinds < MIXED) & ~clean
         weights = torch.where(use[:, None], mixed, weights)
-        embedding = mix(self.prompts, weights)
+        with torch.autocast(weights.device.type, enabled=False):
+            embedding = mix(self.prompts, weights)
         rows = [
             (index, self._phrase(int(labels[index]), generator))
             for index in range(len(labels))
@@ -67,11 +75,9 @@ class Instructions:
         free = self.encoder.encode([phrase for _, phrase in rows])
         tokens, pooled = embedding.tokens.clone(), embedding.pooled.clone()
         places = torch.tensor([index for index, _ in rows], device=tokens.device)
-        tokens[places], pooled[places] = free.tokens, free.pooled
+        tokens[places], pooled[places] = free.tokens.to(tokens), free.pooled.to(pooled)
         return TextEmbedding(tokens=tokens, pooled=pooled)
 
     def _phrase(self, label: int, generator: torch.Generator) -> str:
         phrases = self.phrases[self.taxonomy.keys[label]]
         return phrases[int(torch.randint(len(phrases), (), generator=generator))]
-
-

@@ -1,6 +1,7 @@
 """One training loop for every part: budget in seconds, resume, EMA, CSV of losses, sample sheets.
 
-Apart from the parts because it knows no model: a part brings a module, a loss and a way to show samples.
+Apart from the parts because it knows no model: a part brings a module, a loss and a way to show
+samples.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -35,7 +37,8 @@ class LoopOptions:
     Attributes:
         budget: wall-clock seconds; the cosine schedule ends with it.
         max_steps: end after so many steps, whatever is left of the budget.
-        learning_rate: peak rate of AdamW, reached after ``warmup`` steps, then cosine to ``final_ratio`` of it.
+        learning_rate: peak rate of AdamW, reached after ``warmup`` steps, then cosine to
+            ``final_ratio`` of it.
         clip: largest gradient norm.
         ema: decay of the averaged weights, which are what a part hands on.
         precision: "fp32" or "bf16" (autocast).
@@ -68,13 +71,15 @@ class LoopOptions:
 class _State:
     """Everything a killed run needs to go on: weights, averages, moments, random state, clock."""
 
-    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, generator: torch.Generator) -> None:
+    def __init__(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, generator: torch.Generator
+    ) -> None:
         self.model, self.optimizer, self.generator = model, optimizer, generator
         self.average = {k: v.detach().clone() for k, v in model.state_dict().items()}
         self.step, self.elapsed = 0, 0.0
 
     def update_average(self, decay: float) -> None:
-        """Exponential moving average, with a short memory in the first steps; integer buffers are copied."""
+        """Exponential moving average, of short memory in the first steps; integers are copied."""
         decay = min(decay, (1 + self.step) / (10 + self.step))
         for key, value in self.model.state_dict().items():
             if value.is_floating_point():
@@ -91,7 +96,8 @@ class _State:
         save_file({k: v.contiguous().clone() for k, v in tensors.items()}, folder / "state.tmp")
         (folder / "state.tmp").replace(folder / "state.safetensors")
         clock = json.dumps({"step": self.step, "elapsed": self.elapsed})
-        (folder / "state.json").write_text(clock, encoding="utf-8")
+        (folder / "clock.tmp").write_text(clock, encoding="utf-8")
+        (folder / "clock.tmp").replace(folder / "state.json")
 
     def load(self, folder: Path) -> None:
         tensors = load_file(folder / "state.safetensors")
@@ -102,7 +108,8 @@ class _State:
             self.model.load_state_dict(own)
         except RuntimeError as error:
             raise CheckpointError(
-                f"{folder} holds the state of another network: {error}", "train into an empty folder"
+                f"{folder} holds the state of another network: {error}",
+                "train into an empty folder",
             ) from error
         for key in self.average:
             self.average[key].copy_(tensors[f"average.{key}"])
@@ -135,7 +142,8 @@ def fit(
 
     Args:
         model: the part; parameters without ``requires_grad`` stay as they are.
-        loss: ``(model, generator, progress) → (loss, figures for the CSV)``; draws its own batch from the generator.
+        loss: ``(model, generator, progress) → (loss, figures for the CSV)``; draws its own batch
+            from the generator.
         options: schedule and budget.
         run_dir: gets ``state.*``, ``losses.csv`` and ``samples.png``.
         sample: writes a picture of what the averaged model does now.
@@ -144,6 +152,8 @@ def fit(
         ``model``, holding the averaged weights, in eval mode.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
+    # One process trains parts of different precision in turn; accelerate remembers the first.
+    AcceleratorState._reset_state()
     accelerator = Accelerator(mixed_precision="bf16" if options.precision == "bf16" else "no")
     trainable = [p for p in model.parameters() if p.requires_grad]
     decayed = [p for p in trainable if p.ndim > 1]
@@ -197,13 +207,25 @@ def fit(
         if sample is not None:
             _show(state, sample, run_dir)
     state.model.load_state_dict(state.average)
+    for name in ("forward", "_original_forward"):  # autocast was for the training alone
+        state.model.__dict__.pop(name, None)
     return state.model.eval()
 
 
 def _log(
-    path: Path, state: _State, rate: float, value: Tensor, figures: Mapping[str, float | Tensor], skipped: int
+    path: Path,
+    state: _State,
+    rate: float,
+    value: Tensor,
+    figures: Mapping[str, float | Tensor],
+    skipped: int,
 ) -> None:
-    row = {"step": state.step, "seconds": round(state.elapsed, 1), "rate": f"{rate:.3g}", "loss": f"{float(value):.5f}"}
+    row = {
+        "step": state.step,
+        "seconds": round(state.elapsed, 1),
+        "rate": f"{rate:.3g}",
+        "loss": f"{float(value):.5f}",
+    }
     row |= {key: f"{float(figure):.5f}" for key, figure in figures.items()}
     row["skipped"] = skipped
     new = not path.exists()

@@ -13,10 +13,10 @@ EPSILON = 1e-8
 
 
 def relative_error(restored: Tensor, target: Tensor, floor: float = 1e-5) -> Tensor:
-    """log of the mean squared error of each image, half of it L1-like: the gradient of PSNR, whatever the task.
+    """Log of each image's mean squared error, half of it L1-like: the gradient of PSNR.
 
-    With one mean over a mixed batch a task with large errors (darkness) drowns one with small errors (noise); the
-    logarithm gives each image the same pull, in decibels.
+    With one mean over a mixed batch a task with large errors (darkness) drowns one with small
+    errors (noise); the logarithm gives each image the same pull, in decibels.
 
     Args:
         restored: (B, 3, H, W).
@@ -29,16 +29,17 @@ def relative_error(restored: Tensor, target: Tensor, floor: float = 1e-5) -> Ten
     difference = restored.float() - target.float()
     squared = difference.square().mean((1, 2, 3))
     absolute = difference.abs().mean((1, 2, 3))
-    return 0.5 * (squared + floor).log() + 0.5 * (absolute + floor**0.5).log()
+    loss: Tensor = 0.5 * (squared + floor).log() + 0.5 * (absolute + floor**0.5).log()
+    return loss
 
 
 def fidelity_loss(probabilities: Tensor, labels: Tensor) -> Tensor:
-    """1 - Σ_c sqrt(y_c · p̂_c), the fidelity loss of AutoDIR's quality model, (B, K) and (B, K) → (B,)."""
+    """1 - Σ_c sqrt(y_c · p̂_c), the fidelity loss of AutoDIR: (B, K) and (B, K) → (B,)."""
     return 1 - (labels * probabilities + EPSILON).sqrt().sum(-1)
 
 
 def clean_target_loss(probabilities_of_target: Tensor, labels: Tensor) -> Tensor:
-    """Σ_c sqrt(y_c · p̂_c(I_gt)): the clean target must not show the degradation of its partner; (B, K) → (B,)."""
+    """Σ_c sqrt(y_c · p̂_c(I_gt)): the target must not show its partner's degradation; → (B,)."""
     return (labels * probabilities_of_target + EPSILON).sqrt().sum(-1)
 
 
@@ -48,7 +49,7 @@ def presence_loss(logits: Tensor, present: Tensor) -> Tensor:
 
 
 def min_snr_weight(sigma: Tensor, gamma: float = 5.0) -> Tensor:
-    """Weight of a squared x0 error at noise level σ: min(1/σ², γ), never below 1 (arXiv:2303.09556, §3.4).
+    """Weight of a squared x0 error at σ: min(1/σ², γ), at least 1 (arXiv:2303.09556, §3.4).
 
     Args:
         sigma: (B,) in units of the data's deviation; SNR = 1/σ².

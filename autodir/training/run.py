@@ -1,6 +1,7 @@
 """From clean photos to a model folder: the stages in order, each within its share of the budget.
 
-Apart from the stages, which know no files: here stand the order, the shares, and what is saved where.
+Apart from the stages, which know no files: here stand the order, the shares, and what is saved
+where.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 import torch
 
-from autodir.checkpoint import INDEX, Model, build_small, load_model, save_model
+from autodir.checkpoint import INDEX, RUNS, Model, build_small, load_model, save_model
 from autodir.config import TrainOptions
 from autodir.errors import ConfigError
 from autodir.prompts import load_phrases
@@ -38,11 +39,14 @@ from autodir.training.text import TextRecipe, train_text
 logger = logging.getLogger(__name__)
 
 SHARES: Mapping[str, float] = {
-    "text": 0.04, "biqa": 0.2, "autoencoder": 0.1, "diffusion": 0.2, "correction": 0.44, "calibration": 0.02
-}  # fmt: skip
+    "text": 0.04,
+    "biqa": 0.2,
+    "autoencoder": 0.1,
+    "diffusion": 0.2,
+    "correction": 0.44,
+    "calibration": 0.02,
+}
 """Shares of the budget of ``train all``, in the order of the stages."""
-RUNS = ".training"
-"""Folder inside the model folder for logs, samples and resumable states; never part of the model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +67,9 @@ class _Stage:
 def run_part(options: TrainOptions) -> Path:
     """Train one part, or all of them in order, and write the model folder.
 
-    A stage starts from ``options.out`` where that is a model already, else from ``options.init``, else from random
-    weights. With ``resume`` a stage that was stopped goes on from its last saved state, and ``train all`` passes
-    over stages that are done.
+    A stage starts from ``options.out`` where that is a model already, else from ``options.init``,
+    else from random weights. With ``resume`` a stage that was stopped goes on from its last saved
+    state, and ``train all`` passes over stages that are done.
 
     Args:
         options: which part, on what data, for how long.
@@ -115,7 +119,7 @@ def _run_stage(
         learning_rate=options.learning_rate or rate,
         seed=options.seed,
         resume=options.resume,
-        precision="fp32" if options.precision == "fp32" else "bf16",
+        precision="bf16" if options.precision == "auto" else options.precision,
     )
     for module in model.modules.values():
         module.train().requires_grad_(True)
@@ -123,22 +127,40 @@ def _run_stage(
     never = name not in model.training
     started = time.time()
     logger.info("stage %s: %.0f s", name, budget)
-    figures = run(_Stage(
-        model=model, options=options, loop=loop, run_dir=run_dir, batches=batches, fresh=fresh or never
-    ))  # fmt: skip
+    stage = _Stage(
+        model=model,
+        options=options,
+        loop=loop,
+        run_dir=run_dir,
+        batches=batches,
+        fresh=fresh or never,
+    )
+    figures = run(stage)
     rounds = model.training.setdefault(name, [])
-    rounds.append({
-        "seconds": round(time.time() - started, 1), "learning_rate": loop.learning_rate, "seed": options.seed,
-        "photos": len(batches.photos), "pairs": {k: len(v) for k, v in batches.pairs.pairs.items()},
-        "device": str(batches.device), "processor": platform.processor() or platform.machine(),
-        "threads": torch.get_num_threads(), "torch": torch.__version__, **figures,
-    })  # fmt: skip
+    rounds.append(
+        {
+            "seconds": round(time.time() - started, 1),
+            "learning_rate": loop.learning_rate,
+            "seed": options.seed,
+            "photos": len(batches.photos),
+            "pairs": {key: len(pairs) for key, pairs in batches.pairs.pairs.items()},
+            "device": str(batches.device),
+            "processor": platform.processor() or platform.machine(),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            **figures,
+        }
+    )
 
 
 def _text(stage: _Stage) -> dict[str, Any]:
     recipe = TextRecipe()
     figures = train_text(
-        stage.model.clip, budget=stage.loop.budget, seed=stage.options.seed, run_dir=stage.run_dir, recipe=recipe
+        stage.model.clip,
+        budget=stage.loop.budget,
+        seed=stage.options.seed,
+        run_dir=stage.run_dir,
+        recipe=recipe,
     )
     return {"measured": dict(figures)}
 
@@ -147,7 +169,7 @@ def _biqa(stage: _Stage) -> dict[str, Any]:
     quality = stage.model.quality_model()
     same = stage.batches
     batches = Batches(same.photos, same.pairs, same.taxonomy, device=same.device, share=BIQA_SHARE)
-    train_biqa(quality, batches, stage.loop, stage.run_dir, stage.batch(12))
+    train_biqa(quality, batches, stage.loop, stage.run_dir, stage.batch(16))
     return {}
 
 
@@ -163,7 +185,14 @@ def _diffusion(stage: _Stage) -> dict[str, Any]:
     stage.model.eval()
     stage.model.unet.train().requires_grad_(True)
     diffusion = stage.model.latent_diffusion()
-    train_diffusion(diffusion, stage.batches, _instructions(stage.model), stage.loop, stage.run_dir, stage.batch(16))
+    train_diffusion(
+        diffusion,
+        stage.batches,
+        _instructions(stage.model),
+        stage.loop,
+        stage.run_dir,
+        stage.batch(16),
+    )
     return {}
 
 
@@ -180,7 +209,9 @@ def _correction(stage: _Stage) -> dict[str, Any]:
 def _calibration(stage: _Stage) -> dict[str, Any]:
     stage.model.eval()
     photos = PhotoPool(stage.options.data, held_out=True)
-    stage.model.calibration = calibrate(stage.model.quality_model(), photos, stage.loop.budget, stage.options.seed)
+    stage.model.calibration = calibrate(
+        stage.model.quality_model(), photos, stage.loop.budget, stage.options.seed
+    )
     return {}
 
 

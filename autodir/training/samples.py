@@ -14,6 +14,6 @@ from torchvision.utils import make_grid, save_image
 
 
 def save_sheet(rows: Sequence[Tensor], path: Path) -> None:
-    """Write a PNG with one row of pictures for each tensor (B, 3, H, W) in [0, 1], first to last from the top."""
+    """Write a PNG with a row of pictures for each tensor (B, 3, H, W) in [0, 1], first on top."""
     pictures = torch.cat([row.detach().float().cpu().clamp(0, 1) for row in rows])
     save_image(make_grid(pictures, nrow=len(rows[0]), padding=2, pad_value=1.0), path)

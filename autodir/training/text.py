@@ -287,8 +287,8 @@ def train_text(
     finally:
         for parameter in frozen:
             parameter.requires_grad_(True)
-    clip.config["prompt_scale"] = float(scorer.log_scale.exp())
-    clip.config["prompt_bias"] = float(scorer.bias)
+    clip.config["prompt_scale"] = float(scorer.log_scale.detach().exp())
+    clip.config["prompt_bias"] = float(scorer.bias.detach())
     clip.eval()
     heldout = {k: v for k, v in load_heldout().items() if k in taxonomy or k == UNKNOWN}
     metrics = measure(clip, taxonomy, heldout)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from autodir.config import RestoreOptions
 from autodir.correction.nafnet import NAFNet
+from autodir.errors import ConfigError
 from autodir.evaluation.datasets import add_gaussian
 from autodir.evaluation.provenance import circumstances, peak_memory
 from autodir.evaluation.suite import SCHEMA, result_path, write_result
@@ -115,6 +116,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             Image(pixels=pixels[0]), RestoreOptions(max_steps=1, only=(options.degradation,))
         )
     steps = [step.degradation for step in rounds.report.steps]
+    if not steps:
+        raise ConfigError(
+            f"the model sees no {options.degradation} in the test photo, so there was no round",
+            "name another --degradation",
+        )
     result = {
         "schema": SCHEMA,
         "suite": "speed_round",

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from autodir.config import RestoreOptions
+from autodir.errors import ConfigError
 from autodir.evaluation.provenance import circumstances, peak_memory
 from autodir.evaluation.suite import SCHEMA, result_path, write_result
 from autodir.records import Image
@@ -46,11 +47,17 @@ def measure_one(model: str, megapixels: float, threads: int, degradation: str) -
     started = time.perf_counter()
     options = RestoreOptions(max_steps=1, only=(degradation,))
     with torch.inference_mode():
-        restorer.restore(Image(pixels=pixels), options)
+        rounds = restorer.restore(Image(pixels=pixels), options)
+    seconds = time.perf_counter() - started
+    if not rounds.report.steps:
+        raise ConfigError(
+            f"the model sees no {degradation} in the test photo, so there was no round",
+            "name another --degradation",
+        )
     return {
         "megapixels": megapixels,
         "size": [height, width],
-        "seconds": time.perf_counter() - started,
+        "seconds": seconds,
         "peak_memory_bytes": peak_memory(),
         "loaded_memory_bytes": before,
         "model": json.loads(json.dumps(dict(restorer.info), default=str)),

@@ -55,7 +55,12 @@ def test_a_folder_of_results_inside_is_no_input(photos):
         "photos/b.jpg",
         "photos/sub/d.webp",
     ]
-    assert found("photos", exclude=Path("photos")) == ["photos/a.PNG", "photos/b.jpg"]
+
+
+@pytest.mark.parametrize("exclude", ["photos", "."])
+def test_a_folder_that_is_named_is_read_even_if_the_results_go_there(photos, exclude):
+    assert found("photos", exclude=Path(exclude)) == ["photos/a.PNG", "photos/b.jpg"]
+    assert found("photos/*.jpg", exclude=Path(exclude)) == ["photos/b.jpg"]
 
 
 def test_a_named_file_is_taken_whatever_it_is(photos):
@@ -64,11 +69,16 @@ def test_a_named_file_is_taken_whatever_it_is(photos):
 
 
 def test_a_glob_gives_the_photos_it_matches(photos):
-    assert found("photos/*") == ["photos/a.PNG", "photos/b.jpg"]
+    assert found("photos/*") == ["photos/a.PNG", "photos/b.jpg", "photos/sub/d.webp"]
     assert found("photos/*.jpg") == ["photos/b.jpg"]
     assert found(str(photos / "[ab].*")) == [str(photos / "a.PNG"), str(photos / "b.jpg")]
     assert found("photos/**/*.tif") == ["photos/sub/deep/e.tif"]
     assert found("photos/s*") == ["photos/sub/d.webp"]
+
+
+def test_a_glob_leaves_out_hidden_folders_and_the_results(photos):
+    assert found("photos/**/*.jpg") == ["photos/b.jpg"]
+    assert found("photos/*", exclude=Path("photos/sub")) == ["photos/a.PNG", "photos/b.jpg"]
 
 
 def test_a_glob_that_asks_for_results_gets_them(photos):

@@ -8,7 +8,7 @@ import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import PIL.Image
@@ -22,6 +22,9 @@ from autodir.prompts import load_taxonomy
 from autodir.records import Diagnosis, Mixture, Report, Restoration, Step
 
 Run = Callable[..., int]
+
+UNLUCKY = 13
+"""The seed under which the stand-in rolls every round back."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,9 @@ class SamplingStep:
 class FakeRestorer:
     """A restorer that finds dark photos underexposed and makes them half as dark."""
 
-    info = {"model": "small", "model_sha256": "ab12", "autodir": "0.1.0"}
-    opened: list[tuple[Any, ...]] = []
+    info: ClassVar[dict[str, str]] = {"model": "small", "model_sha256": "ab12", "torch": "2"}
+    taxonomy = load_taxonomy()
+    opened: ClassVar[list[tuple[Any, ...]]] = []
 
     @classmethod
     def from_pretrained(
@@ -77,7 +81,7 @@ class FakeRestorer:
         callback: Callable[[SamplingStep], object] | None = None,
     ) -> Restoration:
         planned = self.plan(source, options)[: options.max_steps]
-        verdict = "kept" if options.guard else "rolled back"
+        verdict = "rolled back" if options.seed == UNLUCKY else "kept"
         steps = []
         for index, step in enumerate(planned):
             if callback is not None:

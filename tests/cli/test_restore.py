@@ -66,7 +66,7 @@ def test_strength_zero_gives_the_input_bit_for_bit(run: Run, dark: Path) -> None
 def test_rounds_that_are_all_rolled_back_leave_the_bytes_alone(
     run: Run, dark: Path, capsys: Capture
 ) -> None:
-    assert run("fix", "dark.png", "--no-guard") == 0
+    assert run("fix", "dark.png", "--seed", "13") == 0
     assert dark.with_name("dark.restored.png").read_bytes() == dark.read_bytes()
     assert "rolled back" in capsys.readouterr().out
 
@@ -270,6 +270,16 @@ def test_the_model_is_opened_once_as_asked(run: Run, dark: Path, good: Path, res
 
 def test_a_model_that_is_missing_is_a_checkpoint_error(run: Run, dark: Path) -> None:
     assert run("fix", "dark.png", "--model", "large") == 4
+
+
+@pytest.mark.parametrize("flag", ["--only", "--skip"])
+def test_an_unknown_degradation_is_one_error_for_all_inputs(
+    run: Run, dark: Path, good: Path, flag: str, capsys: Capture
+) -> None:
+    assert run("fix", "dark.png", "good.jpg", flag, "rian", "--json") == 2
+    (document,) = documents(capsys)
+    assert document["error"]["kind"] == "PromptError"
+    assert "rain" in document["error"]["hint"]
 
 
 def test_presets_and_files_are_read(run: Run, dark: Path, capsys: Capture) -> None:

@@ -25,9 +25,8 @@ WORDS = {
 class WordTower:
     """A text tower of one dimension per key: 1 where a word of the key stands in the phrase."""
 
-    config: dict[str, Any] = {"prompt_scale": 10.0, "prompt_bias": -5.0}
-
     def __init__(self, taxonomy: Taxonomy) -> None:
+        self.config: dict[str, Any] = {"prompt_scale": 10.0, "prompt_bias": -5.0}
         self._taxonomy = taxonomy
 
     def encode_text(self, phrases: Sequence[str]) -> TextEmbedding:

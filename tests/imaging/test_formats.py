@@ -58,6 +58,19 @@ def test_eight_bit_files_are_not_deep(saved, picture):
         assert not formats.is_deep_color(PIL.Image.open(io.BytesIO(data)), data)
 
 
+@pytest.mark.parametrize("lossless", [True, False])
+@pytest.mark.parametrize("icc", [b"", b"VP8 or VP8L" * 1000])
+def test_a_lossless_webp_is_known_by_its_chunk(picture, lossless, icc):
+    file = io.BytesIO()
+    PIL.Image.fromarray(picture).save(file, "WEBP", lossless=lossless, icc_profile=icc)
+    assert formats.is_lossless_webp(file.getvalue()) is lossless
+
+
+@pytest.mark.parametrize("data", [b"", b"RIFF....WEBP", b"RIFF....WEBPVP8X\x02\0\0\0", b"\x89PNG"])
+def test_what_is_no_whole_webp_is_not_lossless(data):
+    assert not formats.is_lossless_webp(data)
+
+
 def test_deep_gray_is_left_to_pillow(saved):
     deep = np.arange(12, dtype=np.uint16).reshape(3, 4) * 5000
     data = saved(deep, "a.png").read_bytes()

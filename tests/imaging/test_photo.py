@@ -108,13 +108,21 @@ def test_enlarging_takes_the_alpha_along(picture, wide_icc, reopened):
     assert photo.enlarged(1) is photo
 
 
-def test_a_native_array_of_another_size_is_ignored(picture, wide_icc, reopened):
-    image = PIL.Image.fromarray(picture)
+def test_an_enlarged_photo_keeps_its_color_space(picture, wide_icc, reopened):
+    image = PIL.Image.fromarray(np.full_like(picture, (200, 90, 40)))
     image.info["icc_profile"] = wide_icc
     photo = from_any(image)
     assert photo.native is not None
-    smaller = dataclasses.replace(photo, pixels=photo.pixels[:, 1:, 1:])
-    assert reopened(encode(smaller, "PNG")).size == (16, 11)
+    for larger in (photo.enlarged(2), dataclasses.replace(photo, pixels=photo.enlarged(2).pixels)):
+        result = reopened(encode(larger, "PNG"))
+        assert result.info["icc_profile"] == wide_icc
+        assert np.abs(np.asarray(result).astype(int) - (200, 90, 40)).max() <= 1
+
+
+def test_enlarged_inks_stay_inks(picture, reopened):
+    photo = from_any(PIL.Image.fromarray(picture).convert("CMYK")).enlarged(2)
+    result = reopened(encode(photo, "TIFF"))
+    assert (result.mode, result.size) == ("CMYK", (34, 24))
 
 
 def test_arrays_round_and_clamp(picture):

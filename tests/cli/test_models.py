@@ -1,0 +1,83 @@
+"""``autodir models``: what there is, and whether it is whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from autodir import checkpoint
+from autodir.checkpoint import ModelInfo
+from autodir.errors import CheckpointError
+
+Run = Callable[..., int]
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModelInfo:
+    """One model that is there, and no other."""
+    described = ModelInfo(
+        name="tiny",
+        folder=tmp_path / "tiny",
+        scale="small",
+        parameters={"unet": 1_500_000, "scm": 500_000},
+        bytes=4_000_000,
+        sha256="0123456789abcdef" * 4,
+        training={"command": "autodir train all"},
+    )
+
+    def info(name: str) -> ModelInfo:
+        if name != "tiny":
+            raise CheckpointError(f"no model {name!r}", "known models: tiny")
+        return described
+
+    monkeypatch.setattr(checkpoint, "list_models", lambda: [described])
+    monkeypatch.setattr(checkpoint, "info", info)
+    monkeypatch.setattr(checkpoint, "verify", lambda name: [str(info(name).folder / "a.json")])
+    return described
+
+
+def test_models_are_listed_with_size_and_hash(run: Run, capsys: Capture) -> None:
+    assert run("models", "list") == 0
+    out = capsys.readouterr().out
+    for text in ("tiny", "small", "2.0 M", "4.0 MB", "0123456789ab"):
+        assert text in out
+
+
+def test_the_list_is_json_lines_where_asked_for(run: Run, capsys: Capture) -> None:
+    assert run("models", "list", "--json") == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    document = json.loads(line)
+    assert (document["schema"], document["name"]) == ("autodir.model/1", "tiny")
+    assert document["parameters"] == {"unet": 1_500_000, "scm": 500_000}
+
+
+def test_an_empty_list_says_so(run: Run, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    monkeypatch.setattr(checkpoint, "list_models", list)
+    assert run("models", "list") == 0
+    assert "no model" in capsys.readouterr().out
+
+
+def test_a_model_is_described(run: Run, capsys: Capture) -> None:
+    assert run("models", "info", "tiny") == 0
+    out = capsys.readouterr().out
+    for text in ("1,500,000", "autodir train all"):
+        assert text in out
+    assert run("models", "info", "tiny", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["error"] is None
+
+
+def test_a_whole_model_is_verified(run: Run, capsys: Capture) -> None:
+    assert run("models", "verify", "tiny") == 0
+    assert "1 files are as they were saved" in capsys.readouterr().out
+    assert run("models", "verify", "tiny", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["whole"] is True
+
+
+@pytest.mark.parametrize("command", ["info", "verify"])
+def test_a_missing_model_ends_with_4(command: str, run: Run, capsys: Capture) -> None:
+    assert run("models", command, "huge", "--json") == 4
+    assert json.loads(capsys.readouterr().out)["error"]["kind"] == "CheckpointError"

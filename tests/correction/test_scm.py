@@ -1,0 +1,145 @@
+"""The structural correction: what its weight means, where it starts, and that tiles do not show."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from autodir.correction.scm import StructureCorrector
+from autodir.errors import ContractError
+from autodir.records import TextEmbedding
+
+NETWORK = {"width": 8, "enc_blk_nums": [1], "middle_blk_num": 1, "dec_blk_nums": [1]}
+TEXT = TextEmbedding(tokens=torch.ones(1, 4, 6), pooled=torch.ones(1, 5))
+
+
+def corrector(
+    head: str = "affine",
+    *,
+    trained: bool = False,
+    embed_dim: int = 0,
+    tile: int = 768,
+    overlap: int = 64,
+) -> StructureCorrector:
+    """A small one; ``trained`` gives its ending weights as a trained one has them."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = {**NETWORK, "embed_dim": embed_dim, "train_size": 32}
+        module = StructureCorrector(network=network, head=head, tile=tile, overlap=overlap)
+        if trained:
+            for name, parameter in module.named_parameters():
+                if name.endswith(("beta", "gamma")) or "ending" in name:
+                    parameter.data = torch.randn(parameter.shape) * 0.05
+    return module.eval().requires_grad_(False)
+
+
+def photo(height: int = 24, width: int = 20, seed: int = 0) -> Tensor:
+    return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def test_untrained_affine_head_gives_the_degraded_photo() -> None:
+    degraded, restored = photo(seed=1), photo(seed=2)
+    result = corrector().correct(degraded, restored, TEXT, 1.0)
+    torch.testing.assert_close(result, degraded)
+
+
+def test_untrained_affine_head_at_half_weight_lies_halfway() -> None:
+    degraded, restored = photo(seed=1), photo(seed=2)
+    result = corrector().correct(degraded, restored, TEXT, 0.5)
+    torch.testing.assert_close(result, (degraded + restored) / 2)
+
+
+@pytest.mark.parametrize("head", ["affine", "residual"])
+def test_weight_zero_gives_the_restored_photo(head: str) -> None:
+    restored = photo(seed=2)
+    result = corrector(head, trained=True).correct(photo(seed=1), restored, TEXT, 0.0)
+    assert torch.equal(result, restored)
+
+
+def test_residual_head_adds_weighted_residual() -> None:
+    degraded, restored = photo(seed=1) / 2 + 0.25, photo(seed=2) / 2 + 0.25
+    module = corrector("residual", trained=True)
+    residual = module(degraded, restored, None)
+    assert float(residual.abs().max()) > 0.01
+    expected = (restored + 0.7 * residual).clamp(0, 1)
+    torch.testing.assert_close(module.correct(degraded, restored, TEXT, 0.7), expected)
+
+
+def test_affine_head_is_what_its_equation_says() -> None:
+    module = corrector()
+    gate, gain, offset = 0.5, torch.tensor([0.1, 0.2, 0.3]), torch.tensor([0.01, 0.02, 0.03])
+    module.network.ending.bias.copy_(torch.tensor([gate, *gain, *offset]))
+    degraded, restored = photo(seed=1), photo(seed=2)
+    color = (1, 3, 1, 1)
+    expected = (1 + gate) * (degraded - restored) + gain.view(color) * degraded + offset.view(color)
+    torch.testing.assert_close(module(degraded, restored, None), expected)
+
+
+def test_result_stays_in_range() -> None:
+    module = corrector()
+    module.network.ending.bias.fill_(3.0)
+    result = module.correct(photo(seed=1), photo(seed=2), TEXT, 2.0)
+    assert 0 <= float(result.min()) <= float(result.max()) <= 1
+
+
+def test_text_is_read_only_where_the_network_is_instructed() -> None:
+    degraded, restored = photo(seed=1), photo(seed=2)
+    told = TextEmbedding(tokens=TEXT.tokens, pooled=-TEXT.pooled)
+    deaf, listening = corrector(trained=True), corrector(trained=True, embed_dim=5)
+    for layer in (m for m in listening.modules() if isinstance(m, torch.nn.Linear)):
+        layer.weight.fill_(0.1)
+    assert (deaf.instructed, listening.instructed) == (False, True)
+    assert torch.equal(*(deaf.correct(degraded, restored, text) for text in (TEXT, told)))
+    results = [listening.correct(degraded, restored, text) for text in (TEXT, told)]
+    assert not torch.allclose(*results, atol=1e-5)
+
+
+def test_tiled_equals_whole() -> None:
+    degraded, restored = photo(96, 168, seed=1), photo(96, 168, seed=2)
+    whole = corrector("residual", trained=True, tile=512)
+    tiled = corrector("residual", trained=True, tile=64, overlap=24)
+    results = [module.correct(degraded, restored, TEXT) for module in (whole, tiled)]
+    assert float((results[0] - restored).abs().max()) > 10 / 255  # it does something
+    assert float((results[0] - results[1]).abs().max()) < 1 / 255
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 7), (1, 200), (200, 1), (33, 57)])
+def test_any_size_is_corrected(size: tuple[int, int]) -> None:
+    module = corrector(trained=True, tile=64, overlap=16)
+    result = module.correct(photo(*size, seed=1), photo(*size, seed=2), TEXT)
+    assert result.shape == (1, 3, *size)
+    assert bool(torch.isfinite(result).all())
+
+
+def test_bfloat16_network_takes_and_gives_float32() -> None:
+    degraded, restored = photo(seed=1), photo(seed=2)
+    exact, half = corrector(trained=True, embed_dim=5), corrector(trained=True, embed_dim=5)
+    result = half.to(torch.bfloat16).correct(degraded, restored, TEXT)
+    assert result.dtype == torch.float32
+    torch.testing.assert_close(result, exact.correct(degraded, restored, TEXT), rtol=0.0, atol=0.02)
+
+
+def test_configuration_builds_the_same_network() -> None:
+    module = corrector(embed_dim=5, tile=64, overlap=16)
+    again = StructureCorrector(**module.config)
+    assert again.config == module.config
+    assert again.state_dict().keys() == module.state_dict().keys()
+
+
+@pytest.mark.parametrize(
+    ("degraded", "restored"),
+    [
+        (photo(8, 8), photo(8, 9)),
+        (photo(8, 8)[0], photo(8, 8)[0]),
+        (photo(8, 8), torch.full((1, 3, 8, 8), float("nan"))),
+        (photo(8, 8)[:, :1], photo(8, 8)[:, :1]),
+    ],
+    ids=["sizes differ", "no batch", "not finite", "one channel"],
+)
+def test_wrong_images_are_refused(degraded: Tensor, restored: Tensor) -> None:
+    with pytest.raises(ContractError):
+        corrector().correct(degraded, restored, TEXT)
+
+
+def test_unknown_head_is_refused() -> None:
+    with pytest.raises(ContractError, match="quadratic"):
+        StructureCorrector(network=NETWORK, head="quadratic")

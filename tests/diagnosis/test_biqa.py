@@ -1,0 +1,194 @@
+"""Blind quality assessment: its views, its head, and the rule for what to repair."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from autodir.checkpoint import Model
+from autodir.diagnosis.biqa import (
+    BiqaDiagnoser,
+    QualityHead,
+    QualityModel,
+    native_crops,
+    thumbnail,
+)
+from autodir.diagnosis.calibration import Calibration
+from autodir.errors import ContractError
+
+
+def photo(height: int = 50, width: int = 70, seed: int = 0) -> Tensor:
+    return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(scope="module")
+def quality(tiny_model: Model) -> QualityModel:
+    return tiny_model.quality_model().eval()
+
+
+class Fixed(torch.nn.Module):
+    """A quality model that always gives the same scores."""
+
+    def __init__(self, model: QualityModel, logits: dict[str, float], presence: dict[str, float]):
+        super().__init__()
+        self.taxonomy = model.taxonomy
+        self.logits = torch.tensor([[logits.get(key, 0.0) for key in self.taxonomy.keys]])
+        keys = [degradation.key for degradation in self.taxonomy]
+        self.presence = torch.tensor([[presence.get(key, -9.0) for key in keys]])
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        return self.logits, self.presence
+
+
+@pytest.mark.parametrize(
+    ("size", "count"), [((32, 32), 1), ((40, 40), 1), ((48, 32), 2), ((64, 64), 9), ((500, 32), 3)]
+)
+def test_crops_cover_the_photo_without_much_overlap(size: tuple[int, int], count: int) -> None:
+    crops = native_crops(photo(*size), 32)
+    assert crops.shape == (1, count, 3, 32, 32)
+
+
+def test_crops_reach_all_corners_at_native_resolution() -> None:
+    image = photo(100, 140)
+    crops = native_crops(image, 32, per_side=2)[0]
+    assert torch.equal(crops[0], image[0, :, :32, :32])
+    assert torch.equal(crops[1], image[0, :, :32, -32:])
+    assert torch.equal(crops[3], image[0, :, -32:, -32:])
+
+
+def test_single_crop_is_the_middle() -> None:
+    image = photo(40, 36)
+    assert torch.equal(native_crops(image, 32, 1)[0, 0], image[0, :, 4:36, 2:34])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 40), (20, 31), (1, 500)])
+def test_small_photo_is_continued_and_never_padded_with_black(size: tuple[int, int]) -> None:
+    crops = native_crops(photo(*size) * 0.5 + 0.5, 32)
+    assert crops.shape[-2:] == (32, 32)
+    assert float(crops.min()) >= 0.5
+
+
+def test_thumbnail_shows_the_whole_scene_in_range() -> None:
+    small = thumbnail(photo(90, 30).round(), 16)
+    assert small.shape == (1, 3, 16, 16)
+    assert 0 <= float(small.min()) <= float(small.max()) <= 1
+
+
+def test_scores_are_scaled_cosines(tiny_model: Model) -> None:
+    head = tiny_model.head
+    embedding = torch.nn.functional.normalize(torch.rand(2, 16), dim=-1)
+    prompts = torch.nn.functional.normalize(torch.rand(5, 16), dim=-1)
+    expected = head.logit_scale.exp() * embedding @ prompts.T
+    torch.testing.assert_close(head.scores(embedding, prompts), expected)
+
+
+def test_head_gives_unit_embeddings_whatever_the_number_of_crops(tiny_model: Model) -> None:
+    for count in (1, 9):
+        embedding, presence = tiny_model.head(torch.rand(2, count, 16), torch.rand(2, 16))
+        torch.testing.assert_close(embedding.norm(dim=-1), torch.ones(2))
+        assert presence.shape == (2, 8)
+
+
+def test_order_of_the_crops_does_not_matter(tiny_model: Model) -> None:
+    crops, whole = torch.rand(1, 4, 16), torch.rand(1, 16)
+    one, other = tiny_model.head(crops, whole), tiny_model.head(crops.flip(1), whole)
+    torch.testing.assert_close(one, other)
+
+
+def test_configuration_builds_the_same_head(tiny_model: Model) -> None:
+    again = QualityHead(**tiny_model.head.config)
+    assert again.state_dict().keys() == tiny_model.head.state_dict().keys()
+
+
+def test_prompts_are_the_taxonomy_in_softmax_order(quality: QualityModel) -> None:
+    sentences = [quality.taxonomy.prompt(key) for key in quality.taxonomy.keys]
+    expected = quality.clip.encode_text(sentences).pooled
+    torch.testing.assert_close(quality.prompts, expected)
+    assert "prompts" not in quality.state_dict()
+
+
+def test_batch_is_scored_like_its_photos(quality: QualityModel) -> None:
+    both = torch.cat([photo(seed=1), photo(seed=2)])
+    logits, presence = quality(both)
+    assert (logits.shape, presence.shape) == ((2, 9), (2, 8))
+    single = quality(both[1:])
+    torch.testing.assert_close((logits[1:], presence[1:]), single, rtol=1e-4, atol=1e-5)
+
+
+def test_probabilities_sum_to_one_over_what_is_asked(quality: QualityModel) -> None:
+    diagnoser, everything = BiqaDiagnoser(quality, Calibration()), quality.taxonomy
+    whole = diagnoser.diagnose(photo(), everything)
+    part = diagnoser.diagnose(photo(), everything.only(["rain", "haze"]))
+    assert sum(whole.probabilities.values()) == pytest.approx(1)
+    assert set(part.probabilities) == {"rain", "haze", "no"}
+    assert sum(part.probabilities.values()) == pytest.approx(1)
+    ratios = [d.probabilities["rain"] / d.probabilities["haze"] for d in (whole, part)]
+    assert ratios[0] == pytest.approx(ratios[1], rel=1e-4)
+    assert part.presence == whole.presence
+
+
+def test_main_is_the_most_probable_of_those_present(quality: QualityModel) -> None:
+    logits = {"noise": 5.0, "rain": 3.0, "haze": 1.0, "no": 9.0}
+    model = Fixed(quality, logits, {"rain": 2.0, "haze": 4.0, "noise": -2.0})
+    diagnosis = BiqaDiagnoser(model, Calibration()).diagnose(photo(), quality.taxonomy)
+    assert diagnosis.main == quality.taxonomy.get("rain")  # noise is likelier, but not present
+
+
+def test_photo_is_clean_where_no_presence_reaches_the_threshold(quality: QualityModel) -> None:
+    model = Fixed(quality, {"rain": 9.0}, {"rain": 0.0})
+    for threshold, clean in ((0.49, False), (0.5, False), (0.51, True)):
+        figures = Calibration(clean_threshold=threshold)
+        diagnosis = BiqaDiagnoser(model, figures).diagnose(photo(), quality.taxonomy)
+        assert diagnosis.is_clean == clean
+
+
+def test_what_is_not_allowed_is_never_main(quality: QualityModel) -> None:
+    model = Fixed(quality, {"rain": 9.0}, {"rain": 9.0, "haze": 1.0})
+    left = quality.taxonomy.without("rain")
+    diagnosis = BiqaDiagnoser(model, Calibration()).diagnose(photo(), left)
+    assert diagnosis.main == quality.taxonomy.get("haze")
+
+
+def test_clean_label_conditions_nothing(quality: QualityModel) -> None:
+    model = Fixed(quality, {"no": 9.0, "rain": 2.0}, {"rain": 2.0})
+    diagnosis = BiqaDiagnoser(model, Calibration()).diagnose(photo(), quality.taxonomy)
+    clean = quality.taxonomy.prompt("no")
+    assert clean not in diagnosis.mixture.phrases
+    assert sum(diagnosis.mixture.weights) == pytest.approx(1)
+    heaviest = max(zip(diagnosis.mixture.weights, diagnosis.mixture.phrases, strict=True))
+    assert heaviest[1] == quality.taxonomy.prompt("rain")
+
+
+def test_where_nothing_is_allowed_the_photo_is_clean(quality: QualityModel) -> None:
+    nothing = quality.taxonomy.only([])
+    diagnosis = BiqaDiagnoser(quality, Calibration(clean_threshold=0.0)).diagnose(photo(), nothing)
+    assert diagnosis.is_clean
+    assert diagnosis.probabilities == {"no": 1.0}
+    assert diagnosis.main_probability == 1.0
+
+
+def test_temperature_flattens_the_probabilities(quality: QualityModel) -> None:
+    model = Fixed(quality, {"rain": 4.0}, {})
+    top = [
+        max(
+            BiqaDiagnoser(model, Calibration(temperature=t))
+            .diagnose(photo(), quality.taxonomy)
+            .probabilities.values()
+        )
+        for t in (0.5, 1.0, 4.0)
+    ]
+    assert top == sorted(top, reverse=True)
+    assert top[0] > top[1] > top[2]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 3), (1, 300), (33, 57)])
+def test_photo_of_any_size_is_diagnosed_alike_each_time(
+    quality: QualityModel, size: tuple[int, int]
+) -> None:
+    diagnoser = BiqaDiagnoser(quality, Calibration())
+    first, again = (diagnoser.diagnose(photo(*size), quality.taxonomy) for _ in range(2))
+    assert first == again
+
+
+def test_wrong_pixels_are_refused(quality: QualityModel) -> None:
+    with pytest.raises(ContractError):
+        BiqaDiagnoser(quality, Calibration()).diagnose(torch.zeros(3, 8, 8), quality.taxonomy)

@@ -1,0 +1,169 @@
+"""The guard keeps what helps, halves what also harms, and takes back what harms."""
+
+from collections.abc import Mapping
+
+import pytest
+import torch
+from torch import Tensor
+
+from autodir.diagnosis.guard import Guard, GuardOptions, structure_agreement, tone_distance
+from autodir.errors import ContractError
+from autodir.prompts import Taxonomy, load_taxonomy
+from autodir.records import Diagnosis, Mixture
+
+TAXONOMY = load_taxonomy()
+
+
+def found(key: str | None, presence: Mapping[str, float]) -> Diagnosis:
+    return Diagnosis(
+        probabilities={"no": 1.0},
+        presence=presence,
+        main=TAXONOMY.get(key) if key else None,
+        mixture=Mixture(phrases=("a photo",), weights=(1.0,)),
+    )
+
+
+class Says:
+    """A diagnoser that always says the same."""
+
+    def __init__(self, presence: Mapping[str, float]) -> None:
+        self.answer = found(None, presence)
+        self.asked: list[Taxonomy] = []
+
+    def diagnose(self, pixels: Tensor, among: Taxonomy) -> Diagnosis:
+        self.asked.append(among)
+        return self.answer
+
+
+def scene(seed: int = 0) -> Tensor:
+    smooth = torch.rand(1, 3, 6, 8, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.interpolate(smooth, (60, 80), mode="bilinear")
+
+
+IMAGE = scene()
+BETTER = (IMAGE * 0.98 + 0.01).clamp(0, 1)
+BEFORE = {"noise": 0.9, "blur": 0.1, "haze": 0.1}
+
+
+def judged(
+    after: Mapping[str, float],
+    candidate: Tensor = BETTER,
+    key: str = "noise",
+    options: GuardOptions | None = None,
+):  # type: ignore[no-untyped-def]
+    guard = Guard(Says(after), options)
+    return guard.judge(found(key, BEFORE), IMAGE, candidate, TAXONOMY)
+
+
+def test_round_that_helps_is_kept() -> None:
+    verdict = judged({"noise": 0.2, "blur": 0.1, "haze": 0.1})
+    assert verdict.kind == "kept"
+    assert torch.equal(verdict.image, BETTER)
+    assert verdict.after is not None
+    assert verdict.measures["gain"] == pytest.approx(0.7)
+    assert "noise fell by 0.70" in verdict.why
+
+
+def test_candidate_is_diagnosed_among_what_is_left() -> None:
+    says, left = Says({"noise": 0.2}), TAXONOMY.without("noise")
+    Guard(says).judge(found("noise", BEFORE), IMAGE, BETTER, left)
+    assert says.asked == [left]
+
+
+def test_round_after_which_the_named_one_grew_is_rolled_back() -> None:
+    verdict = judged({"noise": 0.97, "blur": 0.1, "haze": 0.1})
+    assert verdict.kind == "rolled back"
+    assert verdict.image is IMAGE
+    assert verdict.after is None  # it would be the diagnosis of an image that is gone
+    assert "noise" in verdict.why
+
+
+def test_growth_within_the_tolerance_is_kept() -> None:
+    assert judged({"noise": 0.94, "blur": 0.1, "haze": 0.1}).kind == "kept"
+
+
+def test_side_effect_larger_than_the_gain_takes_half_of_the_change() -> None:
+    verdict = judged({"noise": 0.6, "blur": 0.8, "haze": 0.1})
+    assert verdict.kind == "blended"
+    torch.testing.assert_close(verdict.image, (IMAGE + BETTER) / 2)
+    assert "blur grew by 0.70" in verdict.why
+
+
+def test_side_effect_smaller_than_the_gain_is_accepted() -> None:
+    assert judged({"noise": 0.1, "blur": 0.8, "haze": 0.1}).kind == "kept"
+
+
+def test_side_effect_far_larger_than_the_gain_is_rolled_back() -> None:
+    strict = GuardOptions(harm=0.4)
+    verdict = judged({"noise": 0.85, "blur": 0.8, "haze": 0.1}, options=strict)
+    assert verdict.kind == "rolled back"
+    assert "blur" in verdict.why
+
+
+def test_share_of_a_blend_is_an_option() -> None:
+    options = GuardOptions(blend=0.25)
+    verdict = judged({"noise": 0.6, "blur": 0.8, "haze": 0.1}, options=options)
+    torch.testing.assert_close(verdict.image, 0.75 * IMAGE + 0.25 * BETTER)
+
+
+def test_change_of_tone_is_another_picture_unless_the_repair_is_one_of_tone() -> None:
+    after = {"noise": 0.0, "blur": 0.1, "haze": 0.1}
+    brighter = (IMAGE + 0.2).clamp(0, 1)
+    assert judged(after, brighter, "noise").kind == "rolled back"
+    assert judged(after, brighter, "underexposure").kind == "kept"
+
+
+def test_other_structure_is_another_picture() -> None:
+    verdict = judged({"noise": 0.0}, scene(seed=3) * 0.1 + IMAGE.mean() - 0.05)
+    assert verdict.kind == "rolled back"
+    assert "same picture" in verdict.why
+
+
+def test_gray_plane_instead_of_the_scene_is_rolled_back() -> None:
+    plane = IMAGE.mean((2, 3), keepdim=True).expand_as(IMAGE).contiguous()
+    assert judged({"noise": 0.0}, plane, "underexposure").kind == "rolled back"
+
+
+def test_clean_photo_needs_no_verdict() -> None:
+    verdict = Guard(Says({})).judge(found(None, BEFORE), IMAGE, BETTER, TAXONOMY)
+    assert verdict.kind == "kept"
+    assert verdict.image is IMAGE
+
+
+def test_candidate_that_is_not_finite_is_refused() -> None:
+    with pytest.raises(ContractError, match="candidate"):
+        judged({}, torch.full_like(IMAGE, float("nan")))
+
+
+def test_tone_distance_is_the_mean_of_low_frequencies() -> None:
+    assert tone_distance(IMAGE, IMAGE) == 0
+    assert tone_distance(torch.full((1, 3, 40, 40), 0.25), torch.full((1, 3, 40, 40), 0.75)) == 0.5
+
+
+def test_tone_does_not_see_fine_noise() -> None:
+    noise = torch.randn(IMAGE.shape, generator=torch.Generator().manual_seed(1)) * 0.1
+    assert tone_distance(IMAGE, IMAGE + noise) < 0.03
+
+
+def test_structure_is_blind_to_contrast() -> None:
+    assert structure_agreement(IMAGE, IMAGE) == pytest.approx(1, abs=1e-4)
+    assert structure_agreement(IMAGE, IMAGE * 0.3 + 0.5) == pytest.approx(1, abs=1e-4)
+    assert structure_agreement(IMAGE, 1 - IMAGE) == pytest.approx(-1, abs=1e-4)
+
+
+def test_structure_of_another_scene_does_not_agree() -> None:
+    assert abs(structure_agreement(IMAGE, scene(seed=5))) < 0.5
+
+
+def test_flat_photo_has_no_structure_to_lose() -> None:
+    flat = torch.full((1, 3, 20, 20), 0.4)
+    assert structure_agreement(flat, flat) == 1
+    assert structure_agreement(flat, torch.rand(1, 3, 20, 20)) == 1
+    assert structure_agreement(torch.rand(1, 3, 20, 20), flat) == 0
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (2, 300)])
+def test_measures_take_any_size(size: tuple[int, int]) -> None:
+    image = torch.rand(1, 3, *size)
+    assert tone_distance(image, image) == 0
+    assert structure_agreement(image, image) == pytest.approx(1, abs=1e-4)
