@@ -117,7 +117,8 @@ class Model:
     def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Model:
         """Move every part; the diagnosis stays float32, which its thresholds were chosen in."""
         for name, module in self.modules.items():
-            module.to(device=device, dtype=torch.float32 if name in ("clip", "biqa") else dtype)
+            own = torch.float32 if name in ("clip", "biqa") else dtype
+            nn.Module.to(module, device=device, dtype=own)
         return self
 
     def eval(self) -> Model:
@@ -145,8 +146,8 @@ def build_small(seed: int = 0) -> Model:
         seed: of the weights; the global random state is left as it was.
     """
     parts: Mapping[str, Any] = {
-        "clip": CLIP_SMALL, "biqa": HEAD_SMALL, "vae": AUTOENCODER_SMALL.to_dict(),
-        "unet": UNET_SMALL, "scm": SCM_SMALL, "schedule": SCHEDULE_SMALL.to_dict(),
+        "clip": CLIP_SMALL, "biqa": HEAD_SMALL, "unet": UNET_SMALL, "scm": SCM_SMALL,
+        "vae": AUTOENCODER_SMALL.to_dict(), "schedule": SCHEDULE_SMALL.to_dict(),
         "diffusion": DIFFUSION_SMALL.to_dict(),
     }  # fmt: skip
     return build(parts, load_taxonomy(), scale="small", seed=seed)
@@ -205,8 +206,7 @@ def find_model(name_or_path: str | Path) -> Path:
 
 def list_models() -> list[ModelInfo]:
     """The models that come with autodir."""
-    folders = sorted(checkpoints_dir().glob(f"*/{INDEX}"))
-    return [info(index.parent) for index in folders]
+    return [info(index.parent) for index in sorted(checkpoints_dir().glob(f"*/{INDEX}"))]
 
 
 def info(name_or_path: str | Path) -> ModelInfo:

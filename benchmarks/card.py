@@ -61,7 +61,10 @@ def draw_curves(folder: Path, width: int = 900, row: int = 110) -> None:
         top = index * row
         scale = (row - 40) / ((high - low) or 1.0)
         points = [
-            (130 + (width - 150) * place / max(1, len(values) - 1), top + row - 15 - (value - low) * scale)
+            (
+                130 + (width - 150) * place / max(1, len(values) - 1),
+                top + row - 15 - (value - low) * scale,
+            )
             for place, value in enumerate(values)
         ]
         pen.line(points, fill=(30, 90, 160), width=2)
@@ -87,7 +90,8 @@ def stages(training: Mapping[str, Any]) -> list[str]:
         for run in runs
     ]
     header = ["stage", "minutes", "learning rate", "photos", "real pairs", "device"]
-    return grid(header, rows)
+    lines: list[str] = grid(header, rows)
+    return lines
 
 
 def card(folder: Path, words: str, results: Path) -> str:
@@ -100,9 +104,10 @@ def card(folder: Path, words: str, results: Path) -> str:
     )
     low, high = chosen.get("clean_touched_interval", (0.0, 1.0))
     threshold = (
-        f"Clean threshold {calibration['clean_threshold']:.3f}, chosen on {chosen.get('clean_photos', 0)} clean and "
-        f"{chosen.get('degraded_photos', 0)} degraded views of held-out photos: {chosen.get('clean_touched', 0)} clean "
-        f"ones above it (95 % interval of the share {low:.1%} to {high:.1%}), {chosen.get('degraded_found', 0)} of the "
+        f"Clean threshold {calibration['clean_threshold']:.3f}, chosen on "
+        f"{chosen.get('clean_photos', 0)} clean and {chosen.get('degraded_photos', 0)} degraded "
+        f"views of held-out photos: {chosen.get('clean_touched', 0)} clean ones above it (95 % "
+        f"interval of the share {low:.1%} to {high:.1%}), {chosen.get('degraded_found', 0)} of the "
         f"degraded ones found, {chosen.get('degraded_named', 0)} named rightly."
     )
     parts = {
@@ -113,18 +118,20 @@ def card(folder: Path, words: str, results: Path) -> str:
     }
     for key, text in parts.items():
         words = words.replace("{{" + key + "}}", text)
-    return fill(words, results)
+    return str(fill(words, results))
 
 
 def main() -> None:
     """Regenerate the card of a model folder."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, nargs="?", default=HERE.parent / "checkpoints" / "small")
+    usual = HERE.parent / "checkpoints" / "small"
+    parser.add_argument("folder", type=Path, nargs="?", default=usual)
     arguments = parser.parse_args()
     keep_curves(arguments.folder)
     draw_curves(arguments.folder)
     words = (HERE / "card.md").read_text("utf-8")
-    (arguments.folder / "README.md").write_text(card(arguments.folder, words, HERE / "results"), encoding="utf-8")
+    text = card(arguments.folder, words, HERE / "results")
+    (arguments.folder / "README.md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

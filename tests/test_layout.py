@@ -210,6 +210,7 @@ def test_wheel_carries_prompts_and_model_where_resources_looks() -> None:
     assert included == {
         "prompts": "autodir/_data/prompts",
         "checkpoints/small": "autodir/_data/checkpoints/small",
+        "benchmarks/suites": "autodir/_data/suites",
     }
     source = (PACKAGE / "resources.py").read_text(encoding="utf-8")
     assert '"_data"' in source

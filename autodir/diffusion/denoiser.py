@@ -58,7 +58,7 @@ def predict_x0(
             schedule.sigma_to_t(sigma).to(x.device).expand(batch),
             encoder_hidden_states=cond.text.tokens.expand(batch, -1, -1).to(dtype),
         )
-        answer = getattr(output, "sample", output).float()
+        answer: Tensor = getattr(output, "sample", output).float()
         if kind == "residual":
             base, scale = precondition(
                 x.float(), level, latents.float(), schedule.config.condition_deviation
@@ -72,12 +72,12 @@ def predict_x0(
 def precondition(
     x: Tensor, sigma: Tensor, image: Tensor, deviation: float
 ) -> tuple[Tensor, Tensor]:
-    """The best guess of x0 without a network, and its error's deviation: x̂0 = guess + deviation · F.
+    """The best guess of x0 without a network, and its deviation: x̂0 = guess + deviation · F.
 
     Two witnesses speak of x0: the noisy latents, wrong by σ, and the latents of the degraded photo,
     wrong by about s. Weighed by their variances, as two Gaussian measurements are, the guess is
-    (s² x + σ² c) / (s² + σ²) and its deviation s σ / sqrt(s² + σ²). With s = 1 and c = 0 this is the
-    preconditioning of arXiv:2206.00364 (Table 1, σ_data = 1), which a photo left out gets.
+    (s² x + σ² c) / (s² + σ²) and its deviation s σ / sqrt(s² + σ²). With s = 1 and c = 0 this is
+    the preconditioning of arXiv:2206.00364 (Table 1, σ_data = 1), which a photo left out gets.
 
     Args:
         x: noisy latents (B, C, h, w).

@@ -77,7 +77,7 @@ def train_autoencoder(
         shape = (len(image), autoencoder.channels, CROP // factor, CROP // factor)
         noise = torch.randn(shape, generator=generator).to(image.device)
         decoded, latents = network(image, noise)
-        error = relative_error(decoded, image)
+        error = relative_error(decoded, image, floor=1e-5)
         squared = (decoded.detach() - image).square().mean((1, 2, 3))
         return error.mean(), {
             "psnr": -10 * squared.log10().mean(),

@@ -23,7 +23,7 @@ CROPS_PER_SIDE = (1, 1, 2, 3)
 """Limits of the grid of crops, one drawn for each batch: the head must not count crops."""
 BATCH = 16
 TARGETS = 4
-"""Every so many degraded photos bring one clean target along: targets are seen faster than degradations."""
+"""One degraded photo in so many brings its clean target along: targets are learnt faster."""
 LEARNING_RATE = 1e-3
 SHARE = (0.7, 0.15, 0.15)
 """One degradation, several, none: which of several is the main one is a matter of taste."""
@@ -31,11 +31,9 @@ CLEAN_TARGET_WEIGHT = 1.0
 """λ of the clean-target term."""
 PRESENCE_WEIGHT = 4.0
 ENTROPY_WEIGHT = (1.0, 0.25)
-"""Weight of the cross-entropy at the start and at the end.
-
-Where a true label has nearly no probability the fidelity loss has nearly no gradient (it goes with
-sqrt(p)): alone, from random weights, it never left "no" for everything.
-"""
+"""Weight of the cross-entropy at the start and at the end. Where a true label has nearly no
+probability the fidelity loss has nearly no gradient (it goes with sqrt(p)): alone, from random
+weights, it never left "no" for everything."""
 
 
 def train_biqa(
@@ -65,9 +63,7 @@ def train_biqa(
         size = SIZES[int(torch.randint(len(SIZES), (), generator=generator))]
         drawn = batches.draw(batch, size, generator, scale=(0.35, 1.0))
         per_side = CROPS_PER_SIDE[int(torch.randint(len(CROPS_PER_SIDE), (), generator=generator))]
-        logits, presence = network(
-            torch.cat([drawn.degraded, drawn.target[:beside]]), per_side
-        )
+        logits, presence = network(torch.cat([drawn.degraded, drawn.target[:beside]]), per_side)
         probabilities = logits.softmax(-1)
         degraded, target = probabilities.split([batch, beside])
         truth = F.one_hot(drawn.label, labels).float()

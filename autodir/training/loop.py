@@ -224,9 +224,9 @@ def _log(
         "step": state.step,
         "seconds": round(state.elapsed, 1),
         "rate": f"{rate:.3g}",
-        "loss": f"{float(value):.5f}",
+        "loss": f"{_plain(value):.5f}",
     }
-    row |= {key: f"{float(figure):.5f}" for key, figure in figures.items()}
+    row |= {key: f"{_plain(figure):.5f}" for key, figure in figures.items()}
     row["skipped"] = skipped
     new = not path.exists()
     with path.open("a", newline="", encoding="utf-8") as handle:
@@ -235,6 +235,10 @@ def _log(
             writer.writeheader()
         writer.writerow(row)
     logger.info("%s", " ".join(f"{key}={figure}" for key, figure in row.items()))
+
+
+def _plain(figure: float | Tensor) -> float:
+    return float(figure.detach() if isinstance(figure, Tensor) else figure)
 
 
 def _show(state: _State, sample: Sample, run_dir: Path) -> None:

@@ -201,7 +201,7 @@ def _correction(stage: _Stage) -> dict[str, Any]:
     stage.model.scm.train().requires_grad_(True)
     train_correction(
         stage.model.scm, stage.model.latent_diffusion(), stage.batches, _instructions(stage.model),
-        stage.loop, stage.run_dir, batch=stage.batch(16), sample_from=0.5 if stage.fresh else 0.0,
+        stage.loop, stage.run_dir, batch=stage.batch(16), sample_from=0.1 if stage.fresh else 0.0,
     )  # fmt: skip
     return {}
 

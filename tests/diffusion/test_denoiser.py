@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from autodir.diffusion.denoiser import predict_x0, to_x0, training_target
+from autodir.diffusion.denoiser import precondition, predict_x0, to_x0, training_target
 from autodir.diffusion.schedule import SD15, SMALL, Schedule
 from autodir.errors import ContractError
 from autodir.records import Conditioning, TextEmbedding
@@ -89,3 +89,33 @@ def test_a_network_may_return_the_bare_tensor() -> None:
 def test_unknown_prediction_is_refused() -> None:
     with pytest.raises(ContractError, match="flow"):
         predict_x0(Spy(LATENTS), Schedule(SMALL), "flow")  # type: ignore[arg-type]
+
+
+def test_precondition_weighs_both_witnesses_by_their_variances() -> None:
+    x, image = torch.full((1, 4, 2, 2), 3.0), torch.full((1, 4, 2, 2), 1.0)
+    sigma = torch.full((1, 1, 1, 1), 0.5)
+    guess, deviation = precondition(x, sigma, image, 0.5)
+    assert torch.allclose(guess, torch.full_like(x, 2.0))
+    assert deviation.item() == pytest.approx(0.5 / 2**0.5)
+
+
+def test_precondition_starts_from_the_photo_where_there_is_nothing_but_noise() -> None:
+    image = torch.randn(2, 4, 3, 3, generator=torch.Generator().manual_seed(0))
+    guess, deviation = precondition(4096 * image, torch.full((1, 1, 1, 1), 4096.0), image, 0.4)
+    assert torch.allclose(guess, image, atol=1e-3)
+    assert deviation.flatten().tolist() == pytest.approx([0.4, 0.4], rel=1e-4)
+
+
+def test_precondition_trusts_a_photo_that_is_left_out_like_an_unknown_one() -> None:
+    image = torch.stack([torch.zeros(4, 2, 2), torch.ones(4, 2, 2)])
+    _, deviation = precondition(torch.ones(2, 4, 2, 2), torch.full((1, 1, 1, 1), 100.0), image, 0.4)
+    assert deviation.flatten().tolist() == pytest.approx([1.0, 0.4], rel=1e-3)
+
+
+def test_residual_denoiser_of_a_silent_network_returns_the_guess() -> None:
+    schedule, level = Schedule(SMALL), torch.tensor([2.0])
+    x0 = predict_x0(Spy(torch.zeros(1, 4, 5, 6)), schedule, "residual")(LATENTS, level, COND)
+    guess, _ = precondition(
+        LATENTS, level.view(1, 1, 1, 1), COND.image_latents, schedule.config.condition_deviation
+    )
+    assert torch.allclose(x0, guess)

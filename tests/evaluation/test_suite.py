@@ -137,6 +137,6 @@ def test_system_that_changes_the_size_breaks_the_contract(mine, data, restorer, 
 
 def test_progress_is_logged(mine, data, restorer, monkeypatch, caplog):
     monkeypatch.setattr(suites, "_LOG_EVERY", -1.0)
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="autodir"):
         run_suite(mine, data, restorer, limit=1)
     assert "now at LOL_eval15/0" in caplog.text

