@@ -17,7 +17,7 @@ nox.needs_version = ">=2024.10.9"
 nox.options.sessions = ["lint", "layers", "types", "tests"]
 
 ROOT = Path(__file__).resolve().parent
-SAMPLE = ROOT / "examples" / "rainy-rocket.jpg"
+SAMPLE = ROOT / "examples" / "dark-coffee.jpg"
 SCRIPTS = "Scripts" if sys.platform == "win32" else "bin"
 
 

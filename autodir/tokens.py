@@ -58,6 +58,7 @@ class PhraseTokenizer:
         if pad is None or bos is None or eos is None:
             raise CheckpointError(f"the tokenizer lacks one of {PAD}, {BOS}, {EOS}")
         self._pad, self._bos, self._eos = pad, bos, eos
+        bpe.encode_special_tokens = True  # a user's "<eos>" is text like any other
 
     @property
     def vocabulary(self) -> int:

@@ -4,7 +4,7 @@ import random
 from itertools import combinations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autodir.errors import PromptError
@@ -131,6 +131,7 @@ def test_malformed_file_is_refused(table: dict[str, object], said: str) -> None:
     assert said in caught.value.message
 
 
+@settings(deadline=None)
 @given(st.text(max_size=80), st.integers(0, 10_000))
 def test_augment_takes_any_text_and_follows_its_seed(phrase: str, seed: int) -> None:
     assert augment(phrase, random.Random(seed)) == augment(phrase, random.Random(seed))

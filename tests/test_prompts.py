@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autodir.errors import PromptError
@@ -110,6 +110,7 @@ def test_only_keeps_the_softmax_order(taxonomy: Taxonomy) -> None:
     assert taxonomy.only(["compression", "noise"]).keys == ("noise", "no", "compression")
 
 
+@settings(deadline=None)
 @given(st.sets(st.sampled_from([key for key in PUBLISHED if key != "no"])))
 def test_only_and_without_are_complements(chosen: set[str]) -> None:
     taxonomy = load_taxonomy()

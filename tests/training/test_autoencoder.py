@@ -44,7 +44,7 @@ def test_fresh_autoencoder_starts_from_principal_components(
     train_autoencoder(model.autoencoder, batches, still, tmp_path, batch=2, fresh=True)
     with torch.no_grad():
         decoded = model.autoencoder.decode(model.autoencoder.encode(photos))
-    assert float((decoded - photos).square().mean()) < 0.01
+    assert float((decoded - photos).square().mean()) < 0.5 * float(photos.var())
 
 
 def test_batch_of_one_is_enough(model: Model, batches: Batches, tmp_path: Path) -> None:
