@@ -6,6 +6,7 @@ where.
 
 from __future__ import annotations
 
+import json
 import logging
 import platform
 import time
@@ -139,7 +140,7 @@ def _run_stage(
     rounds = model.training.setdefault(name, [])
     rounds.append(
         {
-            "seconds": round(time.time() - started, 1),
+            "seconds": round(_elapsed(run_dir, time.time() - started), 1),
             "learning_rate": loop.learning_rate,
             "seed": options.seed,
             "photos": len(batches.photos),
@@ -151,6 +152,14 @@ def _run_stage(
             **figures,
         }
     )
+
+
+def _elapsed(run_dir: Path, seconds: float) -> float:
+    """The seconds of a stage, those before a resume included, where its loop noted them."""
+    clock = run_dir / "state.json"
+    if not clock.is_file():
+        return seconds
+    return float(json.loads(clock.read_text(encoding="utf-8"))["elapsed"])
 
 
 def _text(stage: _Stage) -> dict[str, Any]:
