@@ -5,7 +5,6 @@ Apart so that a part's file shows its data and its step, and a loss can be teste
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -48,12 +47,3 @@ def clean_target_loss(probabilities_of_target: Tensor, labels: Tensor) -> Tensor
 def presence_loss(logits: Tensor, present: Tensor) -> Tensor:
     """Binary cross-entropy of the independent presence heads, (B, K) logits and 0/1 → (B,)."""
     return F.binary_cross_entropy_with_logits(logits, present, reduction="none").mean(-1)
-
-
-def min_snr_weight(sigma: Tensor, gamma: float = 5.0) -> Tensor:
-    """Weight of a squared x0 error at σ: min(1/σ², γ), at least 1 (arXiv:2303.09556, §3.4).
-
-    Args:
-        sigma: (B,) in units of the data's deviation; SNR = 1/σ².
-    """
-    return torch.clamp(1 / sigma.square().clamp_min(1e-6), min=1.0, max=gamma)

@@ -8,7 +8,6 @@ import torch
 from autodir.training.losses import (
     clean_target_loss,
     fidelity_loss,
-    min_snr_weight,
     presence_loss,
     relative_error,
 )
@@ -66,9 +65,3 @@ def test_presence_loss_by_hand() -> None:
     present = torch.tensor([[1.0, 0.0]])
     expected = (math.log(2) + math.log(1 + math.exp(2))) / 2
     assert float(presence_loss(logits, present)) == pytest.approx(expected)
-
-
-def test_min_snr_weight_lies_between_one_and_gamma() -> None:
-    sigma = torch.tensor([0.0, 0.1, 0.5, 1.0, 14.0])
-    expected = torch.tensor([5.0, 5.0, 4.0, 1.0, 1.0])
-    torch.testing.assert_close(min_snr_weight(sigma), expected)
