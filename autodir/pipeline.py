@@ -25,7 +25,6 @@ from autodir.diagnosis.manual import ListDiagnoser, PromptDiagnoser, SupportsDia
 from autodir.errors import ConfigError, DeviceError
 from autodir.imaging.color import match_color
 from autodir.imaging.io import from_any
-from autodir.imaging.photo import Photo
 from autodir.prompts import Degradation
 from autodir.records import Diagnosis, Mixture, NoiseSource, Report, Restoration, Step, Verdict
 from autodir.report import restoration_to_dict, to_json
@@ -134,7 +133,7 @@ class Restorer:
         """
         options = options or RestoreOptions()
         started = time.perf_counter()
-        photo = self._photo(source).enlarged(options.scale)
+        photo = from_any(source).enlarged(options.scale)
         original = current = photo.pixels[None].to(self.diffusion.device)
         diagnoser, remaining = self._diagnoser(options), self.taxonomy
         noise, steps = NoiseSource(options.seed), list[Step]()
@@ -168,13 +167,13 @@ class Restorer:
 
     def diagnose(self, source: object) -> Diagnosis:
         """Say what is wrong with a photo, and change nothing."""
-        pixels = self._photo(source).pixels[None].to(self.diffusion.device)
+        pixels = from_any(source).pixels[None].to(self.diffusion.device)
         return self.diagnoser.diagnose(pixels, self.taxonomy)
 
     def plan(self, source: object, options: RestoreOptions | None = None) -> list[PlannedStep]:
         """The first round that `restore` would do, or one for each prompt; none is done."""
         options = options or RestoreOptions()
-        pixels = self._photo(source).enlarged(options.scale).pixels[None].to(self.diffusion.device)
+        pixels = from_any(source).enlarged(options.scale).pixels[None].to(self.diffusion.device)
         diagnoser, planned = self._diagnoser(options), list[PlannedStep]()
         for _ in range(len(options.prompt) or 1):
             diagnosis = diagnoser.diagnose(pixels, self.taxonomy)
@@ -272,10 +271,6 @@ class Restorer:
             return PromptDiagnoser(options.prompt, self.model.clip, self.taxonomy)
         only = options.only or (("low_resolution",) if options.scale > 1 else ())
         return ListDiagnoser(self.diagnoser, self.taxonomy, only, options.skip)
-
-    @staticmethod
-    def _photo(source: object) -> Photo:
-        return from_any(source)
 
 
 def find_device(name: str) -> torch.device:

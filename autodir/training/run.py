@@ -21,16 +21,20 @@ from autodir.checkpoint import INDEX, RUNS, Model, build_small, load_model, save
 from autodir.config import TrainOptions
 from autodir.errors import ConfigError
 from autodir.prompts import load_phrases
+from autodir.training.autoencoder import BATCH as AUTOENCODER_BATCH
 from autodir.training.autoencoder import LEARNING_RATE as AUTOENCODER_RATE
 from autodir.training.autoencoder import train_autoencoder
 from autodir.training.batches import Batches
+from autodir.training.biqa import BATCH as BIQA_BATCH
 from autodir.training.biqa import LEARNING_RATE as BIQA_RATE
 from autodir.training.biqa import SHARE as BIQA_SHARE
 from autodir.training.biqa import train_biqa
 from autodir.training.calibration import calibrate
+from autodir.training.correction import BATCH as CORRECTION_BATCH
 from autodir.training.correction import LEARNING_RATE as CORRECTION_RATE
 from autodir.training.correction import train_correction
 from autodir.training.data import PairPool, PhotoPool
+from autodir.training.diffusion import BATCH as DIFFUSION_BATCH
 from autodir.training.diffusion import LEARNING_RATE as DIFFUSION_RATE
 from autodir.training.diffusion import train_diffusion
 from autodir.training.instructions import Instructions
@@ -170,6 +174,7 @@ def _text(stage: _Stage) -> dict[str, Any]:
         seed=stage.options.seed,
         run_dir=stage.run_dir,
         recipe=recipe,
+        resume=stage.loop.resume,
     )
     return {"measured": dict(figures)}
 
@@ -178,14 +183,14 @@ def _biqa(stage: _Stage) -> dict[str, Any]:
     quality = stage.model.quality_model()
     same = stage.batches
     batches = Batches(same.photos, same.pairs, same.taxonomy, device=same.device, share=BIQA_SHARE)
-    train_biqa(quality, batches, stage.loop, stage.run_dir, stage.batch(16))
+    train_biqa(quality, batches, stage.loop, stage.run_dir, stage.batch(BIQA_BATCH))
     return {}
 
 
 def _autoencoder(stage: _Stage) -> dict[str, Any]:
     train_autoencoder(
         stage.model.autoencoder, stage.batches, stage.loop, stage.run_dir,
-        batch=stage.batch(16), fresh=stage.fresh,
+        batch=stage.batch(AUTOENCODER_BATCH), fresh=stage.fresh,
     )  # fmt: skip
     return {}
 
@@ -200,7 +205,7 @@ def _diffusion(stage: _Stage) -> dict[str, Any]:
         _instructions(stage.model),
         stage.loop,
         stage.run_dir,
-        stage.batch(16),
+        stage.batch(DIFFUSION_BATCH),
     )
     return {}
 
@@ -210,7 +215,8 @@ def _correction(stage: _Stage) -> dict[str, Any]:
     stage.model.scm.train().requires_grad_(True)
     train_correction(
         stage.model.scm, stage.model.latent_diffusion(), stage.batches, _instructions(stage.model),
-        stage.loop, stage.run_dir, batch=stage.batch(16), sample_from=0.1 if stage.fresh else 0.0,
+        stage.loop, stage.run_dir, batch=stage.batch(CORRECTION_BATCH),
+        sample_from=0.1 if stage.fresh else 0.0,
     )  # fmt: skip
     return {}
 
