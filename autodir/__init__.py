@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from autodir.resources import spare_matrix_units
+
 if TYPE_CHECKING:
     from autodir.config import OutputOptions, RestoreOptions, RuntimeOptions, TrainOptions
     from autodir.errors import (
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from autodir.records import Diagnosis, Report, Restoration, Step
 
     __version__: str
+
+spare_matrix_units()
 
 _HOMES = {
     "AutodirError": "errors",

@@ -1,6 +1,6 @@
 """Model folders: parts with their configurations and weights, hashes, and the known models.
 
-Apart so that one file knows what a model consists of and how each scale is built.
+Apart from the builders, so that one file knows what lies in a folder and whether it is whole.
 """
 
 from __future__ import annotations
@@ -13,46 +13,59 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import nn
 
-from autodir.clip import SMALL as CLIP_SMALL
+from autodir import hub
+from autodir.builders import (
+    Model,
+    build,
+    build_head,
+    build_small,
+    calibration_of,
+    part_dtype,
+)
 from autodir.clip import Clip
 from autodir.correction.scm import StructureCorrector
-from autodir.diagnosis.biqa import QualityHead, QualityModel
-from autodir.diagnosis.calibration import Calibration
-from autodir.diffusion.autoencoder import SMALL as AUTOENCODER_SMALL
+from autodir.diffusion.adapters import build_adapter
 from autodir.diffusion.autoencoder import Autoencoder
-from autodir.diffusion.model import SMALL as DIFFUSION_SMALL
-from autodir.diffusion.model import DiffusionConfig, LatentDiffusion
-from autodir.diffusion.schedule import SMALL as SCHEDULE_SMALL
+from autodir.diffusion.model import DiffusionConfig
 from autodir.diffusion.schedule import Schedule
-from autodir.diffusion.unet import SMALL as UNET_SMALL
 from autodir.diffusion.unet import build_unet
+from autodir.diffusion.wrapping import FeatureWrapping
 from autodir.errors import CheckpointError, ConfigError, PromptError
-from autodir.prompts import Taxonomy, load_taxonomy
+from autodir.prompts import Taxonomy
 from autodir.resources import checkpoints_dir
+from autodir.weights import fill, without_values, write
+
+__all__ = [
+    "FORMAT",
+    "INDEX",
+    "RUNS",
+    "SUMS",
+    "Model",
+    "ModelInfo",
+    "build",
+    "build_small",
+    "calibration_of",
+    "find_model",
+    "info",
+    "list_models",
+    "load_model",
+    "save_model",
+    "save_settings",
+    "sign",
+    "verify",
+]
 
 FORMAT = "autodir.model/1"
 PARTS = ("clip", "biqa", "vae", "unet", "scheduler", "scm")
-"""Folders of a model; what else lies beside them is not part of it."""
+OPTIONAL_PARTS = ("adapter", "cfw")
+"""Folders of a model, and those that it may have; what else lies beside them is not part of it."""
 RUNS = ".training"
 """Folder in which training keeps logs, samples and resumable states; never part of the model."""
-INDEX, CONFIG, WEIGHTS, SUMS = "model_index.json", "config.json", "model.safetensors", "SHA256SUMS"
+INDEX, CONFIG, SUMS = "model_index.json", "config.json", "SHA256SUMS"
 CALIBRATION = "calibration.json"
 _DAMAGED = "the model folder is damaged or of another version: fetch or save it again"
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
-
-SCM_SMALL: Mapping[str, Any] = {
-    "network": {
-        "width": 32, "enc_blk_nums": [1, 1, 4], "middle_blk_num": 2, "dec_blk_nums": [1, 1, 1],
-        "unshuffle": 2, "embed_dim": 256, "train_size": 128,
-    },
-    "head": "affine",
-}  # fmt: skip
-HEAD_SMALL: Mapping[str, Any] = {"hidden": 256}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,109 +95,8 @@ class ModelInfo:
         return asdict(self) | {"folder": str(self.folder)}
 
 
-@dataclass(kw_only=True)
-class Model:
-    """All parts of one system, ready to be composed.
-
-    Attributes:
-        scale: which builder made it.
-        taxonomy: the degradations as trained.
-        clip, head: the quality model's towers and head.
-        autoencoder, unet, schedule, diffusion: the latent diffusion.
-        scm: the structural correction.
-        calibration: thresholds of the diagnosis, and notes on how they were chosen.
-        training: notes of the training, by stage.
-    """
-
-    scale: str
-    taxonomy: Taxonomy
-    clip: Clip
-    head: QualityHead
-    autoencoder: Autoencoder
-    unet: UNet2DConditionModel
-    schedule: Schedule
-    diffusion: DiffusionConfig
-    scm: StructureCorrector
-    calibration: dict[str, Any] = field(default_factory=dict)
-    training: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def modules(self) -> dict[str, nn.Module]:
-        """The parts that have weights, by folder name."""
-        parts = (self.clip, self.head, self.autoencoder, self.unet, self.scm)
-        return dict(zip(("clip", "biqa", "vae", "unet", "scm"), parts, strict=True))
-
-    def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Model:
-        """Move every part; the diagnosis stays float32, which its thresholds were chosen in."""
-        for name, module in self.modules.items():
-            own = torch.float32 if name in ("clip", "biqa") else dtype
-            nn.Module.to(module, device=device, dtype=own)
-        return self
-
-    def eval(self) -> Model:
-        """Switch every part to inference."""
-        for module in self.modules.values():
-            module.eval().requires_grad_(False)
-        return self
-
-    def quality_model(self) -> QualityModel:
-        """The diagnosis network."""
-        device = next(self.head.parameters()).device
-        return QualityModel(self.clip, self.head, self.taxonomy).to(device)
-
-    def latent_diffusion(self) -> LatentDiffusion:
-        """The diffusion, composed of its parts."""
-        return LatentDiffusion(
-            self.clip, self.autoencoder, self.unet, self.schedule, self.diffusion
-        )
-
-
-def build_small(seed: int = 0) -> Model:
-    """The embedded default's shapes with random weights.
-
-    Args:
-        seed: of the weights; the global random state is left as it was.
-    """
-    parts: Mapping[str, Any] = {
-        "clip": CLIP_SMALL, "biqa": HEAD_SMALL, "unet": UNET_SMALL, "scm": SCM_SMALL,
-        "vae": AUTOENCODER_SMALL.to_dict(), "schedule": SCHEDULE_SMALL.to_dict(),
-        "diffusion": DIFFUSION_SMALL.to_dict(),
-    }  # fmt: skip
-    return build(parts, load_taxonomy(), scale="small", seed=seed)
-
-
-def build(parts: Mapping[str, Any], taxonomy: Taxonomy, *, scale: str, seed: int = 0) -> Model:
-    """A model with random weights from the configurations of its parts.
-
-    Args:
-        parts: configurations by name: clip, biqa, vae, unet, scm, schedule, diffusion.
-        taxonomy: the labels, in softmax order.
-        scale: name of the shapes.
-        seed: of the weights.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # forked: the caller's state returns
-        clip = Clip.from_config(parts["clip"])
-        return Model(
-            scale=scale,
-            taxonomy=taxonomy,
-            clip=clip,
-            head=QualityHead(
-                feature_dim=clip.embed_dim,
-                embed_dim=clip.embed_dim,
-                degradations=len(taxonomy),
-                hidden=parts["biqa"]["hidden"],
-            ),
-            autoencoder=Autoencoder(parts["vae"]),
-            unet=build_unet(parts["unet"]),
-            schedule=Schedule(parts["schedule"]),
-            diffusion=DiffusionConfig(**parts["diffusion"]),
-            scm=StructureCorrector(**parts["scm"]),
-        )
-
-
 def find_model(name_or_path: str | Path) -> Path:
-    """The folder of a model: a path, or a name under the checkpoints that come with autodir.
+    """The folder of a model: a path, a name of those that come with autodir, or of the hub's.
 
     Raises:
         CheckpointError: there is no such folder, or it holds no model.
@@ -193,10 +105,19 @@ def find_model(name_or_path: str | Path) -> Path:
     for folder in (path, checkpoints_dir() / str(name_or_path)):
         if (folder / INDEX).is_file():
             return folder
+    if hub.is_hub_name(name_or_path):
+        folder = hub.fetch(str(name_or_path), (INDEX, SUMS, "*/*.json", "*/*.safetensors"))
+        if (folder / INDEX).is_file():
+            return folder
+        raise CheckpointError(
+            f"{name_or_path} on the hub is no model of autodir: it has no {INDEX}",
+            "name a repository that holds a folder written by autodir",
+        )
     if path.is_file():
         raise CheckpointError(
             f"{path} is a file, not a model folder",
-            "a model is a folder with model_index.json and safetensors",
+            "a model is a folder with model_index.json and safetensors; "
+            "autodir models convert makes one of the published checkpoint",
         )
     known = ", ".join(info.name for info in list_models()) or "none"
     raise CheckpointError(
@@ -279,31 +200,38 @@ def load_model(
         raise CheckpointError(
             f"{folder} has format {index.get('format')!r}, this version reads {FORMAT}"
         )
+    device = device or torch.device("cpu")
     try:
         taxonomy = Taxonomy.from_dict(index["taxonomy"], source=str(folder / INDEX))
         configs = {
             name: _read_json(folder / name / CONFIG) for name in ("biqa", "vae", "unet", "scm")
         }
-        clip = Clip.load(folder / "clip")
-        model = Model(
-            scale=index["scale"],
-            taxonomy=taxonomy,
-            clip=clip,
-            head=QualityHead(**configs["biqa"]),
-            autoencoder=Autoencoder(configs["vae"]),
-            unet=build_unet(configs["unet"]),
-            schedule=Schedule(_read_json(folder / "scheduler" / CONFIG)),
-            diffusion=DiffusionConfig(**index["diffusion"]),
-            scm=StructureCorrector(**configs["scm"]),
-            calibration=_read_json(folder / "biqa" / CALIBRATION),
-            training=dict(index.get("training", {})),
-        )
+        clip = Clip.load(folder / "clip", device)
+        with without_values():
+            model = Model(
+                scale=index["scale"],
+                taxonomy=taxonomy,
+                clip=clip,
+                head=build_head(configs["biqa"]),
+                autoencoder=Autoencoder(configs["vae"]),
+                unet=build_unet(configs["unet"]),
+                schedule=Schedule(_read_json(folder / "scheduler" / CONFIG)),
+                diffusion=DiffusionConfig(**index["diffusion"]),
+                scm=StructureCorrector(**configs["scm"]),
+                calibration=_read_json(folder / "biqa" / CALIBRATION),
+                training=dict(index.get("training", {})),
+            )
+            if (folder / "adapter" / CONFIG).is_file():
+                config = _read_json(folder / "adapter" / CONFIG)
+                model.adapter = build_adapter(config, model.unet)
+            if (folder / "cfw" / CONFIG).is_file():
+                model.wrapping = FeatureWrapping(**_read_json(folder / "cfw" / CONFIG))
     except (KeyError, TypeError, ValueError, ConfigError, PromptError) as error:
         raise CheckpointError(f"{folder} is malformed: {error}", "save the model again") from error
     for name, module in model.modules.items():
         if name != "clip":
-            _load_weights(module, folder / name / WEIGHTS)
-    return model.eval().to(device or torch.device("cpu"), dtype)
+            fill(module, folder / name, part_dtype(name, dtype), device)
+    return model.eval().to(device, dtype)
 
 
 def save_model(model: Model, folder: Path, dtype: torch.dtype = torch.float16) -> None:
@@ -314,7 +242,14 @@ def save_model(model: Model, folder: Path, dtype: torch.dtype = torch.float16) -
         folder: created if missing; files of other names are left alone.
         dtype: of the stored floating-point weights.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    save_settings(model, folder)
+    for name, module in model.modules.items():
+        write(module.state_dict().items(), folder / name, dtype)
+    sign(folder)
+
+
+def save_settings(model: Model, folder: Path) -> None:
+    """Write everything of a model folder but weights and hashes."""
     configs: dict[str, Any] = {
         "biqa": model.head.config,
         "vae": model.autoencoder.config.to_dict(),
@@ -322,12 +257,11 @@ def save_model(model: Model, folder: Path, dtype: torch.dtype = torch.float16) -
         "scm": model.scm.config,
         "scheduler": model.schedule.config.to_dict(),
     }
-    model.clip.save(folder / "clip")
+    optional = {"adapter": model.adapter, "cfw": model.wrapping}
+    configs |= {name: part.config for name, part in optional.items() if part is not None}
+    model.clip.save_settings(folder / "clip")
     for name, config in configs.items():
         _write_json(folder / name / CONFIG, config)
-    for name, module in model.modules.items():
-        weights = {key: _stored(value, dtype) for key, value in module.state_dict().items()}
-        save_file(weights, folder / name / WEIGHTS)
     _write_json(folder / "biqa" / CALIBRATION, model.calibration)
     sizes = {k: sum(p.numel() for p in part.parameters()) for k, part in model.modules.items()}
     _write_json(
@@ -335,20 +269,24 @@ def save_model(model: Model, folder: Path, dtype: torch.dtype = torch.float16) -
         {
             "format": FORMAT,
             "scale": model.scale,
-            "parts": list(PARTS),
+            "parts": [*PARTS, *(name for name in OPTIONAL_PARTS if name in configs)],
             "parameters": sizes,
             "diffusion": model.diffusion.to_dict(),
             "taxonomy": model.taxonomy.to_dict(),
             "training": model.training,
         },
     )
+
+
+def sign(folder: Path) -> None:
+    """Write `SUMS` over the files of a model folder."""
     sums = [f"{_sha256(folder / name)}  {name}" for name in _model_files(folder)]
     (folder / SUMS).write_text("\n".join(sums) + "\n", encoding="utf-8")
 
 
 def _model_files(folder: Path) -> list[str]:
     """The files that `SUMS` names, relative to the folder: the index, and those of the parts."""
-    files = [path for part in PARTS for path in (folder / part).rglob("*")]
+    files = [path for part in (*PARTS, *OPTIONAL_PARTS) for path in (folder / part).rglob("*")]
     stored = [path for path in files if path.suffix in (".json", ".safetensors")]
     return sorted([INDEX, *(path.relative_to(folder).as_posix() for path in stored)])
 
@@ -356,27 +294,6 @@ def _model_files(folder: Path) -> list[str]:
 def _visible(folder: Path) -> list[Path]:
     """Everything in a model folder but what lies below `RUNS`."""
     return [p for p in folder.rglob("*") if p.relative_to(folder).parts[0] != RUNS]
-
-
-def calibration_of(model: Model) -> Calibration:
-    """The thresholds of a model's diagnosis."""
-    return Calibration.from_dict(model.calibration)
-
-
-def _stored(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """On the CPU in ``dtype``, or as it was where ``dtype`` cannot hold it."""
-    value = value.detach().cpu().contiguous()
-    if not value.is_floating_point():
-        return value
-    stored = value.to(dtype)
-    return stored if bool(torch.isfinite(stored).all()) else value
-
-
-def _load_weights(module: nn.Module, path: Path) -> None:
-    try:
-        module.load_state_dict(load_file(path))
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise CheckpointError(f"{path} does not fit: {error}", _DAMAGED) from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:

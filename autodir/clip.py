@@ -13,8 +13,6 @@ from typing import Any
 
 import torch
 from open_clip.model import CLIP
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
@@ -23,8 +21,9 @@ from autodir.phrases import UNKNOWN
 from autodir.prompts import load_phrases, load_taxonomy
 from autodir.records import TextEmbedding
 from autodir.tokens import Tokenizer, Tokens, learn_tokenizer, load_tokenizer
+from autodir.weights import fill, without_values, write
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CONFIG = "config.json"
 
 SMALL: dict[str, Any] = {
     "embed_dim": 256,
@@ -47,6 +46,7 @@ SD15: dict[str, Any] = {
     "std": [0.26862954, 0.26130258, 0.27577711],
     "prompt_scale": 10.0,
     "prompt_bias": -5.0,
+    "any_prompt": True,
 }
 
 
@@ -56,6 +56,7 @@ class Clip(nn.Module):
     Attributes:
         config: plain values that rebuild the module with `from_config`. ``prompt_scale`` and
             ``prompt_bias`` calibrate a phrase: P(degradation) = sigmoid(scale · cosine + bias).
+            With ``any_prompt`` a sentence that names nothing known is followed all the same.
         tokenizer: phrases → ids.
         towers: open_clip's module.
     """
@@ -104,7 +105,7 @@ class Clip(nn.Module):
         return cls(config, tokenizer)
 
     @classmethod
-    def load(cls, folder: Path) -> Clip:
+    def load(cls, folder: Path, device: torch.device | None = None) -> Clip:
         """Read a folder that `save` wrote, in evaluation mode and float32.
 
         Raises:
@@ -112,23 +113,25 @@ class Clip(nn.Module):
         """
         try:
             config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-            clip = cls(config, load_tokenizer(config["tokenizer"], folder))
-            clip.load_state_dict(load_file(folder / WEIGHTS))
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            with without_values():
+                clip = cls(config, load_tokenizer(config["tokenizer"], folder))
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
             raise CheckpointError(
                 f"cannot load the text and image towers from {folder}: {error}"
             ) from error
-        return clip.eval()
+        fill(clip, folder, device=device)
+        return clip.to(device).eval()
 
-    def save(self, folder: Path) -> None:
-        """Write ``config.json``, ``tokenizer.json`` and ``model.safetensors``."""
+    def save(self, folder: Path, dtype: torch.dtype = torch.float32) -> None:
+        """Write ``config.json``, ``tokenizer.json`` and the weights in ``dtype``."""
+        self.save_settings(folder)
+        write(self.state_dict().items(), folder, dtype)
+
+    def save_settings(self, folder: Path) -> None:
+        """Write ``config.json`` and ``tokenizer.json``."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / CONFIG).write_text(json.dumps(self.config, indent=2) + "\n", encoding="utf-8")
         self.tokenizer.save(folder)
-        save_file(
-            {name: tensor.contiguous() for name, tensor in self.state_dict().items()},
-            folder / WEIGHTS,
-        )
 
     @property
     def image_size(self) -> int:
@@ -161,11 +164,16 @@ class Clip(nn.Module):
         prefixes = ("towers.visual.", "towers.logit_scale")
         return [value for name, value in self.named_parameters() if not name.startswith(prefixes)]
 
-    def encode_text(self, phrases: Sequence[str]) -> TextEmbedding:
+    def encode_text(self, phrases: Sequence[str], masked: bool = True) -> TextEmbedding:
         """Token states and sentence vectors of phrases.
 
         Every key after EOS is masked, so padding never changes a sentence, and a padded position
         holds a summary of the whole of it.
+
+        Args:
+            phrases: at least one.
+            masked: False lets the padded positions see each other, as the published code does with
+                a user's own words; the sentence itself stays the same.
 
         Raises:
             ContractError: there is no phrase.
@@ -174,9 +182,9 @@ class Clip(nn.Module):
             raise ContractError("encode_text needs at least one phrase")
         tokens = self.tokenizer.encode(phrases, self.context_length)
         device = self.towers.positional_embedding.device
-        return self.encode_tokens(Tokens(tokens.ids.to(device), tokens.last.to(device)))
+        return self.encode_tokens(Tokens(tokens.ids.to(device), tokens.last.to(device)), masked)
 
-    def encode_tokens(self, tokens: Tokens) -> TextEmbedding:
+    def encode_tokens(self, tokens: Tokens, masked: bool = True) -> TextEmbedding:
         """`encode_text` of phrases that are already encoded to (B, L) ids on the module's device.
 
         Fewer columns than `context_length` give the same states at the places that are left.
@@ -185,7 +193,7 @@ class Clip(nn.Module):
         dtype = towers.transformer.get_cast_dtype()
         places = towers.positional_embedding[: tokens.ids.shape[1]]
         x = towers.token_embedding(tokens.ids).to(dtype) + places.to(dtype)
-        x = towers.ln_final(towers.transformer(x, attn_mask=self._mask(tokens)))
+        x = towers.ln_final(towers.transformer(x, attn_mask=self._mask(tokens, masked)))
         rows = torch.arange(len(x), device=x.device)
         pooled = x[rows, tokens.last] @ towers.text_projection
         return TextEmbedding(tokens=x, pooled=normalize(pooled, dim=-1))
@@ -202,10 +210,15 @@ class Clip(nn.Module):
         features: Tensor = self.towers.visual((crops - self.mean.to(crops)) / self.std.to(crops))
         return features
 
-    def _mask(self, tokens: Tokens) -> Tensor:
-        """(B · heads, L, L): 0 where a position may look, -inf at later ones and at padding."""
+    def _mask(self, tokens: Tokens, masked: bool) -> Tensor:
+        """0 where a position may look, -inf at later ones and, where ``masked``, at padding.
+
+        (B · heads, L, L), or (L, L) where all rows are alike.
+        """
         length = tokens.ids.shape[1]
         causal: Tensor = self.towers.attn_mask[:length, :length]
+        if not masked:
+            return causal
         places = torch.arange(length, device=causal.device)
         padding = places[None, :] > tokens.last[:, None]
         mask = causal[None].masked_fill(padding[:, None, :], float("-inf"))

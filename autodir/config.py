@@ -9,134 +9,75 @@ error that names the nearest known one.
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import math
 import re
-import tomllib
-import types
-import typing
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field
+from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, cast
 
 from autodir.errors import ConfigError
+from autodir.options import (
+    Options,
+    build,
+    check_fields,
+    check_keys,
+    field_kinds,
+    flag_name,
+    merge,
+    nearest,
+    option,
+    parse_duration,
+    read_toml,
+    suggestion,
+)
+from autodir.techniques import TechniqueOptions
 
-SAMPLER_NAMES = ("euler", "euler_ancestral", "ddim", "dpmpp_2m")
+__all__ = [
+    "ADAPTERS",
+    "CHAINS",
+    "COLOR_FIXES",
+    "MAX_SEED",
+    "PADDINGS",
+    "PRECISIONS",
+    "SAMPLER_NAMES",
+    "SCALES",
+    "TRAINING_PARTS",
+    "BatchOptions",
+    "Options",
+    "OutputOptions",
+    "RestoreOptions",
+    "RuntimeOptions",
+    "TechniqueOptions",
+    "TrainOptions",
+    "build",
+    "check_keys",
+    "field_kinds",
+    "flag_name",
+    "merge",
+    "nearest",
+    "option",
+    "parse_duration",
+    "read_toml",
+    "suggestion",
+]
+
+SAMPLER_NAMES = ("euler", "euler_ancestral", "ddim", "dpmpp_2m", "dreamclean")
 COLOR_FIXES = ("none", "adain", "wavelet")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-TRAINING_PARTS = ("text", "biqa", "autoencoder", "diffusion", "correction", "calibration", "all")
+TRAINING_PARTS = (
+    "text", "biqa", "autoencoder", "diffusion", "correction", "calibration", "adapter", "cfw",
+    "all",
+)  # fmt: skip
 SCALES = (1, 2, 4)
+CHAINS = ("realesrgan", "stablesr", "codeformer")
+ADAPTERS = ("sft", "control")
+PADDINGS = ("masked", "seen")
 MAX_SEED = 2**63 - 1
 
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
-_WANTED = {
-    bool: "It is true or false",
-    int: "It is a whole number",
-    float: "It is a number",
-    str: "It is a text",
-    tuple: "It is a text, or several",
-    Path: "It is a path",
-}
-_DURATION_UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
-_DURATION = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>[dhms])")
-
-
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The entry of ``known`` that looks most like ``word``; None where nothing comes near."""
-    matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return matches[0] if matches else None
-
-
-def suggestion(word: str, known: Sequence[str]) -> str:
-    """A hint sentence: the nearest match, where there is one, and everything that is known."""
-    match = nearest(word, known)
-    listing = f"Known: {', '.join(known)}."
-    return f"Did you mean {match!r}? {listing}" if match else listing
-
-
-def parse_duration(text: str | float) -> float:
-    """Seconds in ``"150m"``, ``"90s"``, ``"1h30m"`` or ``"1d"``; a bare number counts seconds.
-
-    Raises:
-        ConfigError: ``text`` is no duration, or is not above zero.
-    """
-    compact = str(text).replace(" ", "").lower()
-    parts = list(_DURATION.finditer(compact))
-    seconds = math.nan
-    if parts and "".join(part.group() for part in parts) == compact:
-        seconds = sum(float(part["number"]) * _DURATION_UNITS[part["unit"]] for part in parts)
-    elif re.fullmatch(r"\d+(\.\d+)?", compact):
-        seconds = float(compact)
-    if not 0 < seconds < math.inf:
-        raise ConfigError(f"{text!r} is not a duration.", "Write it as 90s, 150m, 2h or 1h30m.")
-    return seconds
-
-
-def option(
-    default: Any,
-    help_text: str,
-    *,
-    choices: tuple[Any, ...] | None = None,
-    limits: tuple[float, float] | None = None,
-    text: Literal["commas", "duration"] | None = None,
-) -> Any:
-    """A dataclass field together with what is known about it.
-
-    Args:
-        default: the value when nobody says otherwise; ``MISSING`` makes the field required.
-        help_text: one phrase for ``--help``.
-        choices: the admissible values, where they can be listed.
-        limits: the least and the greatest admissible number.
-        text: how a text for this tuple or number is read: cut at its commas, or as a duration.
-    """
-    metadata = {"help": help_text, "choices": choices, "limits": limits, "text": text}
-    return field(default=default, metadata=metadata)
-
-
-def flag_name(spec: dataclasses.Field[Any]) -> str:
-    """The flag that sets a field: ``max_steps`` → ``--max-steps``."""
-    return "--" + spec.name.replace("_", "-")
-
-
-class Options:
-    """What the option classes share: reading from a mapping or a TOML file, and plain values."""
-
-    __slots__ = ()
-
-    @classmethod
-    def from_mapping(cls, values: Mapping[str, Any], source: str = "the options") -> Self:
-        """Build from field names and values; ``source`` is named in errors.
-
-        Raises:
-            ConfigError: an unknown key, a missing field, a wrong type, or a value out of range.
-        """
-        (built,) = build((cls,), values, source)
-        return cast("Self", built)
-
-    @classmethod
-    def from_toml(cls, path: Path | str) -> Self:
-        """Build from a TOML file whose top-level keys are field names.
-
-        Raises:
-            ConfigError: as for `from_mapping`, or the file is missing or no TOML.
-        """
-        return cls.from_mapping(read_toml(path), str(path))
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON-able values: tuples become lists and paths texts."""
-        plain: dict[str, Any] = {}
-        for spec in dataclasses.fields(cast("Any", self)):
-            value = getattr(self, spec.name)
-            if isinstance(value, tuple):
-                value = list(value)
-            plain[spec.name] = str(value) if isinstance(value, Path) else value
-        return plain
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RestoreOptions(Options):
+class RestoreOptions(TechniqueOptions):
     """What to repair in a photo and how; the report stores it, so a result can be repeated."""
 
     prompt: tuple[str, ...] = option(
@@ -169,20 +110,49 @@ class RestoreOptions(Options):
         None, "Match colors to the input; by degradation by default.", choices=COLOR_FIXES
     )
     guard: bool = option(True, "Judge every round, and roll back those that do not help.")
+    only_where_needed: bool = option(
+        False, "Repair the degraded parts of a photo, and leave its clean parts alone."
+    )
     seed: int = option(0, "The seed of the sampling noise.", limits=(0, MAX_SEED))
     scale: int = option(1, "Enlarge so many times, then treat as low resolution.", choices=SCALES)
     tile: int | None = option(
-        None, "Side of the working tiles in pixels; automatic by default.", limits=(64, math.inf)
+        None,
+        "Diffuse the photo at its own size in tiles of so many latents, of 8 pixels each.",
+        limits=(8, math.inf),
     )
+    tile_overlap: int | None = option(
+        None, "Latents that neighboring tiles share; half a tile by default.", limits=(0, math.inf)
+    )
+    working_pixels: int | None = option(
+        None,
+        "Larger photos are diffused at this area; the model's own by default.",
+        limits=(4096, math.inf),
+    )
+    crops: int = option(
+        3, "Native crops along each side that are diagnosed; 1 is the center.", limits=(1, 8)
+    )
+    mix_clean: bool = option(False, 'Let the prompt of "no" into the mixture, as published.')
+    prompt_padding: str | None = option(
+        None,
+        "Whether the text tower sees the padding of --prompt; the model's own way by default.",
+        choices=PADDINGS,
+    )
+    same_noise: bool = option(False, "Start every round from the same noise, as published.")
+    clamp: bool = option(True, "Limit what a round hands on to displayable values.")
 
     def __post_init__(self) -> None:
         """Check types, ranges and choices, and that nothing is both wanted and skipped."""
-        _check(self)
+        check_fields(self)
         both = [key for key in self.only if key in self.skip]
         if both:
             raise ConfigError(
                 f"{both[0]!r} stands in both --only and --skip.",
                 "Name each degradation in one of the two.",
+            )
+        if self.tile_overlap is not None and self.tile_overlap >= (self.tile or 0):
+            raise ConfigError(
+                f"--tile-overlap cannot be {self.tile_overlap}.",
+                "It must be less than --tile, for example --tile 64 --tile-overlap 32.",
             )
         if any(not text.strip() for text in self.prompt):
             raise ConfigError(
@@ -194,14 +164,18 @@ class RestoreOptions(Options):
 class RuntimeOptions(Options):
     """Which model runs, and on what."""
 
-    model: str = option("small", "A model's name, or the path of a model folder.")
+    model: str = option(
+        "small", "A model's name, the path of a model folder, or org/name of the Hugging Face hub."
+    )
     device: str = option("auto", "auto, cpu, cuda, cuda:INDEX or mps.")
     precision: str = option("auto", "Number format of the networks.", choices=PRECISIONS)
+    offload: bool = option(False, "Keep only the part at work in the memory of the GPU.")
+    compile: bool = option(False, "Compile the networks: slow at first, then faster.")
     threads: int | None = option(None, "CPU threads; all by default.", limits=(1, 4096))
 
     def __post_init__(self) -> None:
         """Check types and choices, and the form of the device."""
-        _check(self)
+        check_fields(self)
         if not _DEVICE.fullmatch(self.device):
             known = ["auto", "cpu", "cuda", "cuda:0", "mps"]
             raise ConfigError(
@@ -209,6 +183,11 @@ class RuntimeOptions(Options):
             )
         if not self.model.strip():
             raise ConfigError("--model is empty.", "Name a model, for example --model small.")
+        if self.offload and self.compile:
+            raise ConfigError(
+                "--offload and --compile exclude each other.",
+                "Compiled networks stay where they are: give one of the two.",
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -227,16 +206,40 @@ class OutputOptions(Options):
     max_pixels: int = option(
         200_000_000, "Refuse photos of more pixels than this.", limits=(1, math.inf)
     )
+    max_bytes: int = option(
+        2_000_000_000, "Refuse files of more bytes than this.", limits=(1, math.inf)
+    )
+    isolate: bool = option(
+        False, "Decode in a process of its own, which a damaged file may crash or hang."
+    )
+    decode_timeout: float = option(
+        60.0, "With --isolate: give a file up after this time.", limits=(0.1, 86400.0),
+        text="duration",
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         """Check types and ranges, and that at most one answer to an existing result is given."""
-        _check(self)
+        check_fields(self)
         chosen = [name for name in ("overwrite", "skip_existing", "rename") if getattr(self, name)]
         if len(chosen) > 1:
             flags = " and ".join("--" + name.replace("_", "-") for name in chosen)
             raise ConfigError(f"{flags} exclude each other.", "Give at most one of them.")
         if self.output is not None and not self.output:
             raise ConfigError("--output is empty.", "Name a file, a folder or a template.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BatchOptions(Options):
+    """How many photos are gone through, and what a result takes over from its file."""
+
+    resume: bool = option(False, "Go on where an earlier run of the same command was stopped.")
+    jobs: int = option(1, "Processes that repair, each with a share of the CPU.", limits=(1, 256))
+    keep_times: bool = option(False, "Give results the times of their photos.")
+    keep_permissions: bool = option(False, "Give results the permissions of their photos.")
+
+    def __post_init__(self) -> None:
+        """Check types and ranges."""
+        check_fields(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -255,6 +258,9 @@ class TrainOptions(Options):
     batch: int | None = option(
         None, "Patches in a step; the recipe's own number by default.", limits=(1, math.inf)
     )
+    crop: int | None = option(
+        None, "Side of the patches in pixels; the recipe's own by default.", limits=(32, 4096)
+    )
     learning_rate: float | None = option(
         None, "Peak learning rate; the recipe's own by default.", limits=(0.0, 1.0)
     )
@@ -263,129 +269,23 @@ class TrainOptions(Options):
     threads: int | None = option(None, "CPU threads; all by default.", limits=(1, 4096))
     precision: str = option("auto", "Number format of the training.", choices=PRECISIONS)
     init: Path | None = option(None, "Model folder to start from.")
+    kind: str = option(
+        "sft", "Of adapter: spatial feature transform or IRControlNet.", choices=ADAPTERS
+    )
+    second_order: str | None = option(
+        None, "Published chain that degrades the samples of low resolution.", choices=CHAINS
+    )
+    stable_diffusion: str | None = option(
+        None, "Train sd15 from this Stable Diffusion 1.5: a diffusers folder, or a name on the hub."
+    )
+    clip: str = option(
+        "openai/clip-vit-large-patch14",
+        "CLIP for --stable-diffusion: a transformers or open_clip folder, or its name on the hub.",
+    )
+    checkpointing: bool = option(
+        False, "Compute activations twice to train large networks in less memory."
+    )
 
     def __post_init__(self) -> None:
         """Check types, ranges and choices."""
-        _check(self)
-
-
-def read_toml(path: Path | str) -> dict[str, Any]:
-    """The keys of a TOML file.
-
-    Raises:
-        ConfigError: the file is missing, unreadable, or no TOML.
-    """
-    try:
-        with Path(path).open("rb") as file:
-            return tomllib.load(file)
-    except OSError as error:
-        raise ConfigError(
-            f"Cannot read {path}: {error.strerror or error}.",
-            "Check the path of the configuration file.",
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"{path} is not valid TOML: {error}.", "Write lines like max_steps = 2."
-        ) from error
-
-
-def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """One mapping from several, where later layers win and None means “not given”.
-
-    Hyphens in keys count as underscores, so that a TOML file may use the flags' spelling.
-    """
-    merged: dict[str, Any] = {}
-    for layer in layers:
-        merged.update(
-            {key.replace("-", "_"): value for key, value in layer.items() if value is not None}
-        )
-    return merged
-
-
-def build(
-    classes: Sequence[type[Options]], values: Mapping[str, Any], source: str = "the options"
-) -> tuple[Options, ...]:
-    """Distribute ``values`` over several option classes by field name.
-
-    Raises:
-        ConfigError: a key belongs to no class, a required field is missing, or a check fails.
-    """
-    given = merge(values)
-    specs = {cls: dataclasses.fields(cast("Any", cls)) for cls in classes}
-    check_keys(given, [spec.name for fields in specs.values() for spec in fields], source)
-    built = []
-    for cls, fields in specs.items():
-        missing = [spec for spec in fields if spec.default is MISSING and spec.name not in given]
-        if missing:
-            hint = str(missing[0].metadata["help"])
-            raise ConfigError(f"{flag_name(missing[0])} is missing.", f"It says: {hint}")
-        built.append(cls(**{spec.name: given[spec.name] for spec in fields if spec.name in given}))
-    return tuple(built)
-
-
-def check_keys(given: Iterable[str], known: Sequence[str], source: str) -> None:
-    """Raise `ConfigError` for the first key of ``given`` that is not in ``known``."""
-    for key in given:
-        if key not in known:
-            raise ConfigError(
-                f"Unknown option {key!r} in {source}.", suggestion(key, sorted(known))
-            )
-
-
-def field_kinds(cls: type[Options]) -> dict[str, tuple[type, bool]]:
-    """The plain type of each field (tuple for texts), and whether the field may be None."""
-    kinds: dict[str, tuple[type, bool]] = {}
-    for name, hint in typing.get_type_hints(cls).items():
-        members = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-        (kind,) = (member for member in members if member is not type(None))
-        kinds[name] = (typing.get_origin(kind) or kind, type(None) in members)
-    return kinds
-
-
-def _check(options: Options) -> None:
-    """Convert harmless types (list → tuple, int → float, text → Path) and check every field."""
-    kinds = field_kinds(type(options))
-    for spec in dataclasses.fields(cast("Any", options)):
-        kind, optional = kinds[spec.name]
-        value = getattr(options, spec.name)
-        if value is None and optional:
-            continue
-        value = _convert(spec, value, kind)
-        object.__setattr__(options, spec.name, value)
-        _check_range(spec, value)
-
-
-def _convert(spec: dataclasses.Field[Any], value: Any, kind: type) -> Any:
-    wrong = ConfigError(
-        f"{flag_name(spec)} cannot be {value!r}.", f"{_WANTED[kind]}: {spec.metadata['help']}"
-    )
-    if kind is tuple:
-        texts = (value,) if isinstance(value, str) else value
-        if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
-            raise wrong
-        if spec.metadata["text"] == "commas":
-            pieces = (piece.strip() for text in texts for piece in text.split(","))
-            return tuple(dict.fromkeys(piece for piece in pieces if piece))
-        return tuple(texts)
-    if spec.metadata["text"] == "duration" and isinstance(value, str):
-        return parse_duration(value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if kind is Path and isinstance(value, str) and value:
-        return Path(value).expanduser()
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise wrong
-    return value
-
-
-def _check_range(spec: dataclasses.Field[Any], value: Any) -> None:
-    name, choices = flag_name(spec), spec.metadata["choices"]
-    if choices is not None and value not in choices:
-        raise ConfigError(
-            f"{name} cannot be {value!r}.",
-            suggestion(str(value), [str(choice) for choice in choices]),
-        )
-    low, high = spec.metadata["limits"] or (None, None)
-    if low is not None and not low <= value <= high:  # written so that NaN falls outside
-        wanted = f"at least {low}" if high == math.inf else f"between {low} and {high}"
-        raise ConfigError(f"{name} cannot be {value}.", f"It must be {wanted}.")
+        check_fields(self)

@@ -6,6 +6,7 @@ Apart from its stages, so that the whole system can be read in one place, top to
 from __future__ import annotations
 
 import dataclasses
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,15 +17,21 @@ import torch
 from torch import Tensor
 
 from autodir import __version__
-from autodir.checkpoint import Model, calibration_of, find_model, info, load_model
+from autodir.checkpoint import Model, calibration_of, info, load_model
 from autodir.config import PRECISIONS, RestoreOptions
+from autodir.correction.recolor import keep_colors
 from autodir.correction.scm import StructureCorrector
+from autodir.correction.stage1 import Stage1, load_stage1
 from autodir.diagnosis.biqa import BiqaDiagnoser
 from autodir.diagnosis.guard import Guard
 from autodir.diagnosis.manual import ListDiagnoser, PromptDiagnoser, SupportsDiagnose
+from autodir.diagnosis.maps import PresenceMap, limit, presence_maps
+from autodir.diagnosis.severity import estimate
+from autodir.diffusion.model import DiffusionConfig, LatentDiffusion
 from autodir.errors import ConfigError, DeviceError
-from autodir.imaging.color import match_color
+from autodir.hub import is_hub_name
 from autodir.imaging.io import from_any
+from autodir.placement import compile_parts, keep_one, pixel_major
 from autodir.prompts import Degradation
 from autodir.records import Diagnosis, Mixture, NoiseSource, Report, Restoration, Step, Verdict
 from autodir.report import restoration_to_dict, to_json
@@ -61,14 +68,23 @@ class Restorer:
     Args:
         model: all parts, in eval mode, on one device.
         provenance: name and hash of the model, for the reports.
+        offload: a device that parts are on only while they work; the model lies on the CPU.
     """
 
-    def __init__(self, model: Model, provenance: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        provenance: Mapping[str, Any] | None = None,
+        offload: torch.device | None = None,
+    ) -> None:
         self.model, self.taxonomy = model, model.taxonomy
         self.diagnoser = BiqaDiagnoser(model.quality_model().eval(), calibration_of(model))
         self.diffusion = model.latent_diffusion()
         self.corrector: StructureCorrector = model.scm
+        if offload is not None:
+            keep_one(model, self.diagnoser.model, self.diffusion, offload)
         self.guard = Guard(self.diagnoser)
+        self._stages: dict[str, Stage1] = {}
         self.info: dict[str, Any] = {
             "autodir": __version__,
             "torch": torch.__version__,
@@ -83,14 +99,19 @@ class Restorer:
         device: str = "auto",
         precision: str = "auto",
         threads: int | None = None,
+        offload: bool = False,
+        compile: bool = False,
     ) -> Restorer:
-        """Load a model by name, or from a folder.
+        """Load a model by name, from a folder, or from the Hugging Face hub.
 
         Args:
-            name_or_path: "small", or a model folder.
+            name_or_path: "small", a model folder, or ``org/name`` of the hub, which is downloaded
+                where the hub's cache does not hold it.
             device: auto, cpu, cuda, cuda:INDEX or mps.
             precision: auto, fp32, bf16 or fp16; auto is fp32 on a CPU and bf16 on a GPU.
             threads: CPU threads; all by default.
+            offload: keep only the part at work on the device.
+            compile: compile the networks when they are first called.
 
         Raises:
             CheckpointError: the model is missing or damaged.
@@ -107,9 +128,14 @@ class Restorer:
         )
         if where.type == "cpu" and dtype is torch.float16:
             raise ConfigError("fp16 is not supported on a CPU", "use --precision fp32 or bf16")
-        about = info(find_model(name_or_path))
-        model = load_model(name_or_path, where, dtype)
-        return cls(model, {"model": about.name, "model_sha256": about.sha256})
+        about = info(name_or_path)
+        name = str(name_or_path) if is_hub_name(name_or_path) else about.name
+        model = load_model(about.folder, torch.device("cpu") if offload else where, dtype)
+        pixel_major(model)
+        if compile:
+            compile_parts(model)
+        provenance = {"model": name, "model_sha256": about.sha256}
+        return cls(model, provenance, where if offload else None)
 
     def restore(
         self,
@@ -136,6 +162,8 @@ class Restorer:
         photo = from_any(source).enlarged(options.scale)
         original = current = photo.pixels[None].to(self.diffusion.device)
         diagnoser, remaining = self._diagnoser(options), self.taxonomy
+        first_stage = self._stage1(options)
+        diffusion = self.diffusion.configured(_diffusion_config(self.diffusion.config, options))
         noise, steps = NoiseSource(options.seed), list[Step]()
         rounds = len(options.prompt) or options.max_steps
         # 1 BIQA: views of the photo against the prompts.
@@ -143,12 +171,20 @@ class Restorer:
         while diagnosis.main is not None and len(steps) < rounds and options.strength > 0:
             begun = time.perf_counter()
             # 2 to 5 Latent diffusion, structural correction, color.
-            candidate = self._repair(current, diagnosis, options, noise, callback)
+            if options.same_noise:
+                noise = NoiseSource(options.seed)
+            candidate, note = self._repair(
+                current, diagnosis, options, diffusion, first_stage, noise, callback
+            )
+            if options.only_where_needed:
+                candidate = limit(self.diagnoser, current, candidate, diagnosis.main.key)
             if not options.prompt:
                 remaining = remaining.without(diagnosis.main)  # each is repaired once
             # 6 The guard keeps, blends or rolls back.
             verdict = self._judge(diagnosis, current, candidate, remaining, options)
-            steps.append(_step(len(steps), diagnosis, verdict, time.perf_counter() - begun))
+            if note:
+                verdict = dataclasses.replace(verdict, why=f"{verdict.why}; {note}")
+            steps.append(Step.of(len(steps), diagnosis, verdict, time.perf_counter() - begun))
             current = verdict.image
             diagnosis = self._next(diagnoser, verdict, remaining, options)  # 7 look again
         if options.strength < 1:
@@ -163,12 +199,20 @@ class Restorer:
             provenance=self.info,
             seconds=time.perf_counter() - started,
         )
-        return Restoration(image=photo.with_pixels(current[0].float().cpu()), report=report)
+        pixels = current[0].float().clamp(0, 1).cpu()
+        return Restoration(image=photo.with_pixels(pixels), report=report)
 
     def diagnose(self, source: object) -> Diagnosis:
-        """Say what is wrong with a photo, and change nothing."""
+        """Say what is wrong with a photo and how bad it is, and change nothing."""
+        photo = from_any(source)
+        pixels = photo.pixels[None]
+        found = self.diagnoser.diagnose(pixels.to(self.diffusion.device), self.taxonomy)
+        return dataclasses.replace(found, severity=estimate(pixels, photo.metadata.quality))
+
+    def maps(self, source: object) -> dict[str, PresenceMap]:
+        """Where in a photo each degradation is, by key."""
         pixels = from_any(source).pixels[None].to(self.diffusion.device)
-        return self.diagnoser.diagnose(pixels, self.taxonomy)
+        return presence_maps(self.diagnoser, pixels)
 
     def plan(self, source: object, options: RestoreOptions | None = None) -> list[PlannedStep]:
         """The first round that `restore` would do, or one for each prompt; none is done."""
@@ -221,15 +265,23 @@ class Restorer:
         return restored
 
     def _repair(
-        self, current: Tensor, diagnosis: Diagnosis, options: RestoreOptions, noise: NoiseSource,
+        self, current: Tensor, diagnosis: Diagnosis, options: RestoreOptions,
+        diffusion: LatentDiffusion, first_stage: Stage1 | None, noise: NoiseSource,
         callback: Callback | None,
-    ) -> Tensor:  # fmt: skip
-        """Steps 2 to 5 of one round: (1, 3, H, W) → (1, 3, H, W)."""
+    ) -> tuple[Tensor, str]:  # fmt: skip
+        """Steps 2 to 5 of one round: (1, 3, H, W) → (1, 3, H, W), and a note for the report."""
         assert diagnosis.main is not None
+        # Two stages: a restored photo instead of the degraded one conditions the diffusion.
+        first: Tensor | None = None
+        if first_stage is not None:
+            first = first_stage(current)
+        elif options.two_stage:
+            told = diffusion.phrases.mixture(diagnosis.mixture)
+            first = self.corrector.correct(current, current, told, 1.0)
         # 2 The text embedding, mixed by probability.
-        conditioning = self.diffusion.condition(current, diagnosis.mixture)
+        conditioning = diffusion.condition(current if first is None else first, diagnosis.mixture)
         # 3 Latent diffusion.
-        restored = self.diffusion.sample(
+        restored = diffusion.sample(
             conditioning,
             noise,
             sampler=options.sampler,
@@ -237,13 +289,26 @@ class Restorer:
             guidance_text=options.guidance_text,
             guidance_image=options.guidance_image,
             tile=options.tile,
+            tile_overlap=options.tile_overlap,
+            techniques=options,
             callback=callback,
         )
         # 4 Structural correction: I_sd + w · R.
         weight = _weight(diagnosis.main, options.structure_weight)
-        corrected = self.corrector.correct(current, restored, conditioning.text, weight)
+        corrected = self.corrector.correct(
+            current, restored, conditioning.text, weight, options.clamp
+        )
         # 5 Color.
-        return match_color(corrected, current, options.color_fix or diagnosis.main.color_fix)
+        method = options.color_fix or diagnosis.main.color_fix
+        return keep_colors(corrected, current, first, diagnosis.main.key, method)
+
+    def _stage1(self, options: RestoreOptions) -> Stage1 | None:
+        """The restoration model that the options name, read once."""
+        if options.stage1 is None:
+            return None
+        if options.stage1 not in self._stages:
+            self._stages[options.stage1] = load_stage1(options.stage1, self.diffusion.device)
+        return self._stages[options.stage1]
 
     def _judge(
         self,
@@ -255,7 +320,9 @@ class Restorer:
     ) -> Verdict:
         if not options.guard or options.prompt:  # a user's own words are not overruled
             return Verdict(kind="kept", why="not judged", image=candidate)
-        return self.guard.judge(diagnosis, current, candidate, remaining)
+        looking = self._looking(options)
+        guard = self.guard if looking is self.diagnoser else Guard(looking)
+        return guard.judge(diagnosis, current, candidate, remaining)
 
     def _next(
         self, diagnoser: SupportsDiagnose, verdict: Verdict, remaining: Any, options: RestoreOptions
@@ -270,7 +337,14 @@ class Restorer:
         if options.prompt:
             return PromptDiagnoser(options.prompt, self.model.clip, self.taxonomy)
         only = options.only or (("low_resolution",) if options.scale > 1 else ())
-        return ListDiagnoser(self.diagnoser, self.taxonomy, only, options.skip)
+        return ListDiagnoser(self._looking(options), self.taxonomy, only, options.skip)
+
+    def _looking(self, options: RestoreOptions) -> BiqaDiagnoser:
+        """The diagnoser that looks as the options say."""
+        usual = RestoreOptions()
+        if (options.crops, options.mix_clean) == (usual.crops, usual.mix_clean):
+            return self.diagnoser
+        return self.diagnoser.looking(options.crops, options.mix_clean)
 
 
 def find_device(name: str) -> torch.device:
@@ -297,21 +371,20 @@ def find_device(name: str) -> torch.device:
     return device
 
 
+def _diffusion_config(config: DiffusionConfig, options: RestoreOptions) -> DiffusionConfig:
+    """The model's own way of working, but for what the options say; tiles need no smaller copy."""
+    padding = options.prompt_padding
+    usual = sys.maxsize if options.tile else config.working_pixels
+    return dataclasses.replace(
+        config,
+        working_pixels=options.working_pixels or usual,
+        mask_prompts=config.mask_prompts if padding is None else padding == "masked",
+        clamp=options.clamp,
+    )
+
+
 def _weight(degradation: Degradation, chosen: float | None) -> float:
     return degradation.structure_weight if chosen is None else chosen
-
-
-def _step(index: int, diagnosis: Diagnosis, verdict: Verdict, seconds: float) -> Step:
-    return Step(
-        index=index,
-        degradation=diagnosis.main.key if diagnosis.main else "",
-        probability=diagnosis.main_probability,
-        prompt=diagnosis.prompt,
-        verdict=verdict.kind,
-        why=verdict.why,
-        seconds=seconds,
-        measures=verdict.measures,
-    )
 
 
 def _why(diagnosis: Diagnosis, rounds: int, options: RestoreOptions) -> str:

@@ -92,16 +92,33 @@ class Mixture:
     Attributes:
         phrases: P sentences for the text tower.
         weights: P non-negative numbers that sum to 1.
+        free: the phrases are a user's own words, not the template's.
     """
 
     phrases: tuple[str, ...]
     weights: tuple[float, ...]
+    free: bool = False
 
     def __post_init__(self) -> None:
         if not self.phrases or len(self.phrases) != len(self.weights):
             raise ContractError("a mixture needs as many weights as phrases, and at least one")
         if min(self.weights) < 0 or abs(sum(self.weights) - 1) > 1e-3:
             raise ContractError(f"mixture weights must be ≥ 0 and sum to 1, got {self.weights}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Severity:
+    """How bad a degradation is, in a physical unit.
+
+    Attributes:
+        value: in ``unit``.
+        error: half width of the interval that holds the truth for 68 % of photos.
+        unit: levels, px, EV, transmission or quality.
+    """
+
+    value: float
+    error: float
+    unit: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +133,7 @@ class Diagnosis:
         main: the degradation to repair now; None where nothing is found.
         mixture: what conditions the repair.
         prompt: the user's words, where a prompt and not the photo decided.
+        severity: by key, where it was asked for.
     """
 
     probabilities: Mapping[str, float]
@@ -123,6 +141,7 @@ class Diagnosis:
     main: Degradation | None
     mixture: Mixture
     prompt: str | None = None
+    severity: Mapping[str, Severity] = field(default_factory=dict)
 
     @property
     def is_clean(self) -> bool:
@@ -220,6 +239,20 @@ class Step:
     why: str
     seconds: float
     measures: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, index: int, diagnosis: Diagnosis, verdict: Verdict, seconds: float) -> Step:
+        """The turn that a diagnosis began and a verdict ended."""
+        return cls(
+            index=index,
+            degradation=diagnosis.main.key if diagnosis.main else "",
+            probability=diagnosis.main_probability,
+            prompt=diagnosis.prompt,
+            verdict=verdict.kind,
+            why=verdict.why,
+            seconds=seconds,
+            measures=verdict.measures,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

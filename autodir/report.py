@@ -35,6 +35,7 @@ _EMPTY: dict[str, dict[str, Any]] = {
         "main": None,
         "probabilities": {},
         "presence": {},
+        "severity": {},
     },
     RESTORATION_SCHEMA: {
         "output": None,
@@ -95,6 +96,10 @@ def diagnosis_to_dict(
         "main": diagnosis.main.key if diagnosis.main else None,
         "probabilities": plain(diagnosis.probabilities),
         "presence": plain(diagnosis.presence),
+        "severity": {
+            key: plain({"value": found.value, "error": found.error, "unit": found.unit})
+            for key, found in diagnosis.severity.items()
+        },
         "error": None,
     }
 
@@ -126,6 +131,11 @@ def restoration_to_dict(
         "seconds": round(report.seconds, 3),
         "error": None,
     }
+
+
+def amount(severity: Mapping[str, Any]) -> str:
+    """A severity in words: ``24.1 ± 2.0 levels``."""
+    return f"{severity['value']:.3g} ± {severity['error']:.2g} {severity['unit']}".rstrip()
 
 
 def step_to_dict(step: Step) -> dict[str, Any]:

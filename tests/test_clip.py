@@ -88,6 +88,17 @@ def test_phrases_do_not_see_each_other(clip: Clip) -> None:
     torch.testing.assert_close(alone.tokens[0], together.tokens[0])
 
 
+@torch.inference_mode()
+def test_without_the_mask_only_padding_changes(clip: Clip) -> None:
+    short = ["fog", ""]
+    masked, seen = (clip.encode_text(short, masked) for masked in (True, False))
+    torch.testing.assert_close(seen.pooled, masked.pooled)
+    last = clip.tokenizer.encode(short, 16).last
+    for row, end in enumerate(last.tolist()):
+        torch.testing.assert_close(seen.tokens[row, : end + 1], masked.tokens[row, : end + 1])
+        assert not torch.allclose(seen.tokens[row, end + 2 :], masked.tokens[row, end + 2 :])
+
+
 def test_no_phrase_is_refused(clip: Clip) -> None:
     with pytest.raises(ContractError):
         clip.encode_text([])

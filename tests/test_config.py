@@ -17,37 +17,9 @@ from autodir.config import (
     RuntimeOptions,
     TrainOptions,
     build,
-    merge,
     nearest,
-    parse_duration,
-    read_toml,
 )
 from autodir.errors import ConfigError
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [
-        ("90s", 90),
-        ("150m", 9000),
-        ("2h", 7200),
-        ("1h30m", 5400),
-        ("1d", 86400),
-        ("1.5 h", 5400),
-        ("45", 45),
-        (12, 12),
-    ],
-)
-def test_durations_are_read_in_seconds(text: str | float, seconds: float) -> None:
-    assert parse_duration(text) == seconds
-
-
-@pytest.mark.parametrize(
-    "text", ["", "h", "1x", "-5s", "0", "ten minutes", "1h30", "nan", "inf", True]
-)
-def test_what_is_no_duration_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="duration"):
-        parse_duration(text)
 
 
 def test_defaults_are_those_of_the_contract() -> None:
@@ -55,9 +27,10 @@ def test_defaults_are_those_of_the_contract() -> None:
         prompt=(), only=(), skip=(), strength=1.0, max_steps=4, sampler="euler",
         sampling_steps=None, guidance_text=1.0, guidance_image=1.0, structure_weight=None,
         color_fix=None, guard=True, seed=0, scale=1, tile=None,
+        tile_overlap=None,
     )  # fmt: skip
     assert RuntimeOptions() == RuntimeOptions(
-        model="small", device="auto", precision="auto", threads=None
+        model="small", device="auto", precision="auto", threads=None, offload=False, compile=False
     )
     assert OutputOptions().max_pixels == 200_000_000
 
@@ -79,7 +52,9 @@ def test_defaults_are_those_of_the_contract() -> None:
         ({"scale": 3}, "3"),
         ({"scale": None}, "None"),
         ({"seed": -1}, "cannot be"),
-        ({"tile": 8}, "cannot be"),
+        ({"tile": 7}, "cannot be"),
+        ({"tile": 16, "tile_overlap": 16}, "tile-overlap cannot be"),
+        ({"tile_overlap": 4}, "tile-overlap cannot be"),
         ({"guard": "yes"}, "'yes'"),
         ({"prompt": ("",)}, "empty"),
         ({"prompt": 5}, "5"),
@@ -158,15 +133,6 @@ def test_an_unknown_key_names_the_nearest_option_and_the_file(tmp_path: Path) ->
     with pytest.raises(ConfigError, match=r"max_step.*mine\.toml") as caught:
         RestoreOptions.from_toml(path)
     assert "'max_steps'" in caught.value.hint
-
-
-def test_a_missing_file_is_a_config_error(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"nowhere\.toml"):
-        read_toml(tmp_path / "nowhere.toml")
-
-
-def test_later_layers_win_and_none_means_not_given() -> None:
-    assert merge({"a": 1, "b": 1}, {"b": 2, "c-d": 3}, {"a": None}) == {"a": 1, "b": 2, "c_d": 3}
 
 
 def test_values_are_distributed_over_classes() -> None:

@@ -17,19 +17,23 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "autodir"
 MAX_LINES = 400
 REFUSED = {"utils", "util", "common", "helpers", "helper", "base", "misc", "manager"}
-TORCH_FREE = ("errors", "resources", "config", "phrases", "prompts")
+TORCH_FREE = ("errors", "resources", "options", "techniques", "config", "phrases", "prompts")
 
 # Which module may import which library; ``/`` ends a package.
 DOORS = {
     "open_clip": {"clip.py", "tokens.py"},
     "tokenizers": {"tokens.py"},
-    "diffusers": {"diffusion/", "checkpoint.py"},
-    "safetensors": {"checkpoint.py", "clip.py", "training/"},
-    "accelerate": {"training/"},
+    "diffusers": {"diffusion/", "builders.py"},
+    "safetensors": {"weights.py", "training/", "conversion/"},
+    "accelerate": {"training/", "weights.py"},
+    "huggingface_hub": {"hub.py"},
     "torchmetrics": {"evaluation/metrics.py"},
     "pyiqa": {"evaluation/metrics.py"},
+    "spandrel": {"correction/stage1.py"},
     "PIL": {"imaging/", "synthesis/codec.py", "training/", "evaluation/"},
     "cv2": {"imaging/", "evaluation/"},
+    "pillow_heif": {"imaging/heif.py"},
+    "rawpy": {"imaging/raw.py"},
     "typer": {"cli/"},
     "rich": {"cli/"},
 }

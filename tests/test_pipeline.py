@@ -1,6 +1,7 @@
 """The restore loop on a tiny model: what it repeats, when it ends, and what it never touches."""
 
 import copy
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor
 from autodir.checkpoint import Model
 from autodir.config import RestoreOptions
 from autodir.diagnosis.guard import Guard
+from autodir.diagnosis.maps import PresenceMap
 from autodir.errors import ConfigError, ContractError, DeviceError, PromptError
 from autodir.pipeline import RestorationReport, Restorer, find_device
 from autodir.prompts import Taxonomy
@@ -278,8 +280,33 @@ def test_callback_can_end_the_sampling(restorer: Restorer) -> None:
 
 def test_diagnosis_is_that_of_the_first_round(restorer: Restorer) -> None:
     found = restorer.diagnose(photo())
-    assert found == restorer.restore(photo(), FREE).report.first
+    assert dataclasses.replace(found, severity={}) == restorer.restore(photo(), FREE).report.first
+    assert found.severity["noise"].unit == "levels"
     assert sum(found.probabilities.values()) == pytest.approx(1)
+
+
+def test_clean_parts_keep_their_bits_where_only_the_others_are_repaired(
+    restorer: Restorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = PresenceMap(
+        logits=torch.tensor([[9.0, -9.0]]),
+        rows=torch.tensor([8.0]),
+        columns=torch.tensor([24.0, 40.0]),
+        size=(64, 64),
+    )
+    found = dict.fromkeys(restorer.taxonomy.keys, left)
+    monkeypatch.setattr("autodir.diagnosis.maps.presence_maps", lambda *_: found)
+    options = RestoreOptions(**{**FREE.to_dict(), "only_where_needed": True})
+    picture = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(5))
+    result = restorer.restore(picture, options).image.pixels
+    assert torch.equal(result[..., 40:], picture[..., 40:])
+    assert not torch.equal(result[..., :24], picture[..., :24])
+
+
+def test_a_map_of_every_degradation_has_the_size_of_the_photo(restorer: Restorer) -> None:
+    maps = restorer.maps(photo())
+    assert list(maps) == [degradation.key for degradation in restorer.taxonomy]
+    assert {found.presence().shape for found in maps.values()} == {photo().shape[-2:]}
 
 
 def test_plan_is_the_first_round(restorer: Restorer) -> None:

@@ -14,12 +14,13 @@ import pytest
 from autodir.config import RestoreOptions
 from autodir.errors import ImageError
 from autodir.prompts import Degradation, load_taxonomy
-from autodir.records import Diagnosis, Mixture, Report, Step
+from autodir.records import Diagnosis, Mixture, Report, Severity, Step
 from autodir.report import (
     DIAGNOSIS_SCHEMA,
     ERROR_SCHEMA,
     PLAN_SCHEMA,
     RESTORATION_SCHEMA,
+    amount,
     diagnosis_to_dict,
     error_to_dict,
     plain,
@@ -50,6 +51,7 @@ def diagnosis(main: Degradation | None) -> Diagnosis:
         presence={"rain": 0.98},
         main=main,
         mixture=Mixture(phrases=("A photo needs rain artifact reduction",), weights=(1.0,)),
+        severity={"noise": Severity(value=12.3456, error=1.5, unit="levels")},
     )
 
 
@@ -93,6 +95,7 @@ def test_a_diagnosis_has_the_fields_of_the_contract_in_order() -> None:
         "main": "rain",
         "probabilities": {"rain": 0.93, "no": 0.07},
         "presence": {"rain": 0.98},
+        "severity": {"noise": {"value": 12.3456, "error": 1.5, "unit": "levels"}},
         "error": None,
     }
 
@@ -188,3 +191,8 @@ def test_a_file_name_that_is_no_utf8_survives() -> None:
 def test_plain_values_are_rounded_and_strange_ones_described() -> None:
     assert plain({"a": 1 / 3, 2: {True}}) == {"a": 0.333333, "2": [True]}
     assert plain(b"x") == "b'x'"
+
+
+def test_a_severity_is_told_with_its_error_and_unit() -> None:
+    assert amount({"value": 24.06, "error": 2.0, "unit": "levels"}) == "24.1 ± 2 levels"
+    assert amount({"value": 0.5, "error": 0.1, "unit": ""}) == "0.5 ± 0.1"

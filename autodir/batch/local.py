@@ -6,13 +6,14 @@ Apart from the restore loop, which sees one photo and no file names.
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from autodir.errors import ConfigError, ImageError
 from autodir.imaging.files import check_writable
-from autodir.imaging.formats import SUFFIXES
+from autodir.imaging.formats import RAW_SUFFIXES, SUFFIXES, WRITTEN_SUFFIXES, result_suffix
 
 __all__ = [
     "Source",
@@ -72,12 +73,51 @@ def _apart(exclude: Path | None, folder: Path) -> Path | None:
 
 
 def _below(folder: Path, recursive: bool, exclude: Path | None) -> Iterator[Path]:
-    """The photos of a folder in the order of their names."""
-    found = folder.rglob("*") if recursive else folder.iterdir()
-    for path in sorted(found):
-        inside = exclude is not None and path.resolve().is_relative_to(exclude)
-        if _is_input(path) and not _is_hidden(path, folder) and not inside and path.is_file():
-            yield path
+    """The photos of a folder in the order of their names, links to nothing among them.
+
+    Links to folders are followed after all else, to folders that have not been seen: a circle of
+    links ends, and a folder is searched under its own name where it has one below ``folder``. A
+    folder that cannot be listed stands for itself, so that it is not passed over in silence.
+    """
+    found: list[Path] = []
+    seen: set[Path] = set()
+    links = deque(_search(folder, recursive, exclude, seen, found))
+    while links:
+        links.extend(_search(links.popleft(), recursive, exclude, seen, found))
+    yield from sorted(found)
+
+
+def _search(
+    folder: Path, recursive: bool, exclude: Path | None, seen: set[Path], found: list[Path]
+) -> list[Path]:
+    """Add the photos of a folder to ``found``; the links to folders that it holds."""
+    place, links = folder.resolve(), list[Path]()
+    if place in seen or (exclude is not None and place.is_relative_to(exclude)):
+        return []
+    is_first = not seen
+    seen.add(place)
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError:
+        if is_first:
+            raise
+        found.append(folder)
+        return []
+    for path in entries:
+        try:
+            is_folder = path.is_dir()
+            is_special = not is_folder and path.exists() and not path.is_file()
+        except OSError:  # it may not even be looked at, which reading it will say
+            is_folder = is_special = False
+        if path.name.startswith(".") or is_special:
+            continue
+        if not is_folder:
+            found += [path] if _is_input(path) else []
+        elif recursive and path.is_symlink():
+            links.append(path)
+        elif recursive:
+            links += _search(path, recursive, exclude, seen, found)
+    return links
 
 
 def _split_glob(pattern: str) -> tuple[Path, str]:
@@ -161,7 +201,7 @@ def _fill(template: str, path: Path, degradations: Sequence[str]) -> str:
     """Replace ``{stem}``, ``{ext}`` (with its dot, once) and ``{degradations}``."""
     values = {
         "stem": path.stem,
-        "ext": path.suffix,
+        "ext": result_suffix(path),
         "degradations": "+".join(degradations) or "clean",
     }
     unknown = [name for name in _FIELD.findall(template) if name not in values]
@@ -196,7 +236,7 @@ def plan_output(
     """
     path = source.path
     if output is None:
-        return path.with_name(f"{path.stem}.{RESTORED}{path.suffix}")
+        return path.with_name(f"{path.stem}.{RESTORED}{result_suffix(path)}")
     if "{" in output:
         filled = Path(_fill(output, path, degradations))
         _check_suffix(filled, path)
@@ -204,7 +244,7 @@ def plan_output(
     target = Path(output)
     is_folder = target.is_dir() or output.endswith(("/", "\\")) or not target.suffix
     if is_folder:
-        return target / source.relative
+        return target / source.relative.with_name(path.stem + result_suffix(path))
     if several or source.folder is not None:
         raise ConfigError(
             f"--output {output} is one file for several photos",
@@ -216,7 +256,7 @@ def plan_output(
 
 def _check_suffix(target: Path, source: Path) -> None:
     """Refuse a name that no format goes with, before any work; the photo's own suffix is fine."""
-    if target.suffix.lower() not in SUFFIXES | {source.suffix.lower()}:
+    if target.suffix.lower() not in (WRITTEN_SUFFIXES | {source.suffix.lower()}) - RAW_SUFFIXES:
         raise ConfigError(
             f"--output {target}: no image format has the suffix {target.suffix!r}",
             hint="end a folder's name with /, and a template with {ext}",

@@ -8,6 +8,7 @@ code  meaning
 1     several inputs, and some of them failed
 2–6   one error of the family in `autodir.errors`; 2 also for a malformed command line
 10    ``diagnose --fail-on`` found what it was to find
+11    ``replay`` gave another result
 70    a bug: a broken contract or an unforeseen exception
 130   interrupted
 """
@@ -22,10 +23,22 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from autodir.cli import degrade, diagnose, doctor, evaluate, models, restore, train
+from autodir.cli import (
+    calibrate_noise,
+    degrade,
+    diagnose,
+    doctor,
+    evaluate,
+    models,
+    replay,
+    restore,
+    schema,
+    train,
+)
 from autodir.cli.console import Console
-from autodir.cli.diagnose import DegradationFoundError
-from autodir.cli.inputs import FilesFailedError
+from autodir.cli.gate import DegradationFoundError
+from autodir.cli.replay import ResultDiffersError
+from autodir.cli.tally import FilesFailedError
 from autodir.errors import (
     AutodirError,
     CheckpointError,
@@ -47,7 +60,7 @@ EXIT_CODES: dict[type[AutodirError], int] = {
     MissingExtraError: 6,
     ContractError: 70,
 }
-SOME_FILES_FAILED, DEGRADATION_FOUND, BUG, INTERRUPTED = 1, 10, 70, 130
+SOME_FILES_FAILED, DEGRADATION_FOUND, RESULT_DIFFERS, BUG, INTERRUPTED = 1, 10, 11, 70, 130
 
 app = typer.Typer(
     name="autodir",
@@ -60,10 +73,13 @@ app = typer.Typer(
 app.command("fix")(restore.fix)
 app.command("diagnose")(diagnose.diagnose)
 app.command("degrade")(degrade.degrade)
+app.command("calibrate-noise")(calibrate_noise.calibrate_noise)
 app.command("evaluate")(evaluate.evaluate)
 app.command("train")(train.train)
 app.add_typer(models.app, name="models")
 app.command("doctor")(doctor.doctor)
+app.command("replay")(replay.replay)
+app.command("schema")(schema.schema)
 
 
 def _show_version(wanted: bool) -> None:
@@ -110,6 +126,8 @@ def run(arguments: Sequence[str]) -> int:
         return exit_code(failed.errors[0]) if failed.is_alone else SOME_FILES_FAILED
     except DegradationFoundError:
         return DEGRADATION_FOUND
+    except ResultDiffersError:
+        return RESULT_DIFFERS
     except AutodirError as error:
         _show(error, as_json="--json" in arguments)
         return exit_code(error)

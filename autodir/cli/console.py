@@ -15,7 +15,16 @@ from typing import Any, Protocol
 from rich.console import Console as RichConsole
 from rich.logging import RichHandler
 from rich.panel import Panel
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -38,6 +47,7 @@ class SamplingProgress(Protocol):
 Advance = Callable[[SamplingProgress], None]
 
 _LEVELS = {0: logging.WARNING, 1: logging.INFO}
+_RATE_SECONDS = 600.0  # long, since a photo may take a minute
 
 
 class Console:
@@ -60,6 +70,7 @@ class Console:
     ) -> None:
         self.json, self.quiet, self.verbose = json, quiet, verbose
         self._errors = _rich_console(to_stderr=True)
+        self._shown: Progress | None = None
         self._people = self._errors if json or stdout_taken else _rich_console(to_stderr=False)
         _log_to(self._errors, logging.ERROR if quiet else _LEVELS.get(verbose, logging.DEBUG))
 
@@ -101,17 +112,75 @@ class Console:
         Yields:
             A callback for each sampling step, which moves the bar.
         """
-        if self.quiet or not self._errors.is_terminal or self._errors.is_dumb_terminal:
+        if not self._has_bars():
             yield None
             return
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=self._errors, transient=True) as bar:
-            task = bar.add_task(label, total=None)
+        with self._bars() as bars:
+            task = bars.add_task(label, total=None, unit="steps")
 
             def advance(step: SamplingProgress) -> None:
-                bar.update(task, completed=step.index + 1, total=step.total)
+                bars.update(task, completed=step.index + 1, total=step.total)
+
+            try:
+                yield advance
+            finally:
+                bars.remove_task(task)
+
+    @contextmanager
+    def overall(self, total: int) -> Iterator[Callable[[bool], None]]:
+        """A bar for all photos of a command, with their rate and the remaining time.
+
+        Args:
+            total: the number of photos; one alone has no bar.
+
+        Yields:
+            Moves the bar by a photo, or takes one that was no work out of the account.
+        """
+        if total < 2 or not self._has_bars():
+            yield lambda is_work: None
+            return
+        with self._bars() as bars:
+            task = bars.add_task("photos", total=total, unit="photos")
+
+            def advance(is_work: bool) -> None:
+                left = bars.tasks[0].total or 0
+                bars.update(task, advance=int(is_work), total=left - (not is_work))
 
             yield advance
+
+    def _has_bars(self) -> bool:
+        return not self.quiet and self._errors.is_terminal and not self._errors.is_dumb_terminal
+
+    @contextmanager
+    def _bars(self) -> Iterator[Progress]:
+        """The one display of bars, shared by those inside one another."""
+        if self._shown is not None:
+            yield self._shown
+            return
+        columns = (
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(),
+            TimeElapsedColumn(), TimeRemainingColumn(),
+        )  # fmt: skip
+        with Progress(
+            *columns,
+            console=self._errors,
+            transient=True,
+            speed_estimate_period=_RATE_SECONDS,
+            redirect_stdout=sys.stdout.isatty(),  # what goes to a file stays out of the display
+        ) as self._shown:
+            try:
+                yield self._shown
+            finally:
+                self._shown = None
+
+
+class _Rate(ProgressColumn):
+    """So many in a second, or in a minute."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.speed or 0.0
+        number, time = (speed, "s") if speed >= 1 else (60 * speed, "min")
+        return Text(f"{number:.2g} {task.fields['unit']}/{time}" if speed else "")
 
 
 def _rich_console(*, to_stderr: bool) -> RichConsole:

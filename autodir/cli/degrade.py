@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -37,6 +38,14 @@ def degrade(
     seed: Annotated[
         int, typer.Option("--seed", min=0, max=MAX_SEED, help="The seed of all randomness.")
     ] = 0,
+    noise_profile: Annotated[
+        Path | None,
+        typer.Option(
+            "--noise-profile",
+            metavar="FILE",
+            help="A camera measured by calibrate-noise, for --with noise:iso=N.",
+        ),
+    ] = None,
     config: ConfigFile = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -54,8 +63,12 @@ def degrade(
     console = Console(json=json, quiet=quiet, verbose=verbose, stdout_taken=to_stdout)
 
     from autodir.synthesis import specification
+    from autodir.synthesis.sensor import NoiseProfile
 
     wanted = [specification.parse_degradation(text) for text in chain]
+    if noise_profile is not None:
+        profile = NoiseProfile.load(noise_profile)
+        wanted = [profile.applied(entry) for entry in wanted]
     found = find_inputs(inputs, output)
     results = Results(found, output, beside=_BESIDE)
 
@@ -70,7 +83,7 @@ def degrade(
         own = own_seed(seed, one)
         degraded, stages = specification.degrade(photo.pixels[None], wanted, own)
         if not output.dry_run:
-            results.write(photo.with_pixels(degraded[0]), one, target, is_unchanged=False)
+            results.write(photo.with_pixels(degraded[0]).to_bytes(target), target)
         where = None if target is None or output.dry_run else str(target)
         drawn = [(stage.key, stage.parameters[0]) for stage in stages]
         if json:

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from autodir.cli.accounts import Accounts, ReportFile
 from autodir.cli.console import Console
 from autodir.cli.flags import ConfigFile, Json, Quiet, Verbose, flags, gather
+from autodir.cli.gate import Gate
 from autodir.cli.inputs import Input, Inputs, find_inputs, go_through, open_restorer
 from autodir.config import OutputOptions, RuntimeOptions
-from autodir.report import DIAGNOSIS_SCHEMA, diagnosis_to_dict
+from autodir.errors import AutodirError
+from autodir.report import DIAGNOSIS_SCHEMA, amount, diagnosis_to_dict
+
+if TYPE_CHECKING:
+    from autodir.imaging.photo import Photo
+    from autodir.pipeline import Restorer
 
 _LIKELY = 0.5
 """Degradations besides the main one are named from this presence on."""
 
+_MAP_SIDE = 1024
+"""Longer side of a heat-map in pixels, at most."""
+
 _WRITING = ("output", "overwrite", "skip_existing", "rename", "dry_run")
-
-
-class DegradationFoundError(Exception):
-    """A photo has a degradation that ``--fail-on`` names."""
 
 
 @flags(RuntimeOptions, OutputOptions, leave_out=_WRITING)
@@ -31,9 +38,19 @@ def diagnose(
     fail_on: Annotated[
         list[str] | None,
         typer.Option(
-            "--fail-on", metavar="KEY,...", help="Exit with 10 if one is found; any: whichever."
+            "--fail-on",
+            metavar="KEY[>X],...",
+            help="Exit with 10 and list the photos where KEY is found, or its presence is above X; "
+            "any: whichever. Repeatable.",
         ),
     ] = None,
+    maps: Annotated[
+        Path | None,
+        typer.Option(
+            "--map", metavar="DIR", help="Write a heat-map of each degradation to this folder."
+        ),
+    ] = None,
+    report: ReportFile = None,
     config: ConfigFile = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -42,13 +59,18 @@ def diagnose(
     """Say what is wrong with photos, and change nothing."""
     runtime, output = gather((RuntimeOptions, OutputOptions), given, config=config)
     console = Console(json=json, quiet=quiet, verbose=verbose)
-    refused = refused_keys(fail_on or [])
+    gate = Gate(fail_on or ())
     found = find_inputs(inputs, output)
     restorer = open_restorer(runtime)
-    seen: list[str] = []
+
+    accounts = Accounts(len(found), report, restorer.info)
 
     def work(one: Input) -> None:
-        photo = one.read(output.max_pixels)
+        try:
+            photo = one.read(output.max_pixels)
+        except AutodirError as error:
+            accounts.failed(one, error)
+            raise
         diagnosis = restorer.diagnose(photo)
         document = diagnosis_to_dict(
             diagnosis,
@@ -56,28 +78,42 @@ def diagnose(
             size=photo.size,
             model=str(restorer.info.get("model", runtime.model)),
         )
-        if document["main"] is not None:
-            seen.append(document["main"])
+        if maps is not None:
+            document["maps"] = write_maps(restorer, photo, maps / one.source.relative)
+        gate.look(document)
+        accounts.diagnosed(one, photo, document)
         if json:
             console.emit(document)
         else:
             show(document, console)
 
-    go_through(found, work, console=console, schema=DIAGNOSIS_SCHEMA, fail_fast=output.fail_fast)
-    if any(key in refused or "any" in refused for key in seen):
-        raise DegradationFoundError(", ".join(dict.fromkeys(seen)))
+    try:
+        with accounts:
+            go_through(
+                found, work, console=console, schema=DIAGNOSIS_SCHEMA, fail_fast=output.fail_fast
+            )
+    finally:
+        gate.show(console)
+    gate.close()
 
 
-def refused_keys(texts: list[str]) -> set[str]:
-    """The keys of ``--fail-on``.
+def write_maps(restorer: Restorer, photo: Photo, name: Path) -> dict[str, str]:
+    """Write ``name.noise.png`` and so on: black where nothing is, white where presence is 1.
 
-    Raises:
-        PromptError: a key names no degradation.
+    Returns:
+        The path of each map, by key.
     """
-    from autodir.prompts import load_taxonomy
+    from autodir.imaging.files import write_atomic
+    from autodir.imaging.thumbnails import heat_map
 
-    keys = {piece.strip() for text in texts for piece in text.split(",") if piece.strip()}
-    return {key if key == "any" else load_taxonomy().get(key).key for key in keys}
+    scale = min(1.0, _MAP_SIDE / max(photo.size))
+    size = (max(1, round(photo.size[0] * scale)), max(1, round(photo.size[1] * scale)))
+    written = {}
+    for key, found in restorer.maps(photo).items():
+        path = name.with_name(f"{name.name}.{key}.png")
+        write_atomic(heat_map(found.presence(size)), path)
+        written[key] = str(path)
+    return written
 
 
 def show(document: Mapping[str, Any], console: Console) -> None:
@@ -87,12 +123,19 @@ def show(document: Mapping[str, Any], console: Console) -> None:
     main = document["main"]
     verdict = "clean" if main is None else f"{main} {probabilities.get(main, 1.0):.2f}"
     likely = sorted(presence.items(), key=lambda item: -item[1])
+    how_bad = f"  {amount(document['severity'][main])}" if main in document["severity"] else ""
     others = [f"{key} {value:.2f}" for key, value in likely if key != main and value >= _LIKELY]
     also = f"  also {', '.join(others)}" if others and main is not None else ""
-    console.say(f"{document['input']}  {verdict}{also}")
+    console.say(f"{document['input']}  {verdict}{how_bad}{also}")
     if console.verbose:
+        severity: Mapping[str, Any] = document["severity"]
         rows = [
-            (key, f"{value:.3f}", f"{presence[key]:.3f}" if key in presence else "–")
+            (
+                key,
+                f"{value:.3f}",
+                f"{presence[key]:.3f}" if key in presence else "–",
+                amount(severity[key]) if key in severity else "–",
+            )
             for key, value in probabilities.items()
         ]
-        console.table("", ("degradation", "probability", "presence"), rows)
+        console.table("", ("degradation", "probability", "presence", "severity"), rows)

@@ -19,6 +19,7 @@ from autodir.config import (
     OutputOptions,
     RestoreOptions,
     RuntimeOptions,
+    TechniqueOptions,
     TrainOptions,
     build,
     check_keys,
@@ -35,6 +36,7 @@ Command = Callable[..., None]
 
 _PANELS: dict[type[Options], str] = {
     RestoreOptions: "Repair",
+    TechniqueOptions: "Published techniques",
     RuntimeOptions: "Model and machine",
     OutputOptions: "Files",
     TrainOptions: "Training",
@@ -67,7 +69,7 @@ def flags(*classes: type[Options], leave_out: Sequence[str] = ()) -> Callable[[C
     parameters = [
         _parameter(cls, spec)
         for cls in classes
-        for spec in dataclasses.fields(cast("Any", cls))
+        for spec in sorted(dataclasses.fields(cast("Any", cls)), key=_is_inherited(cls))
         if spec.name not in leave_out
     ]
     names = [parameter.name for parameter in parameters]
@@ -157,7 +159,7 @@ def _parameter(cls: type[Options], spec: dataclasses.Field[Any]) -> inspect.Para
         metavar=metavar,
         help=spec.metadata["help"] + _choices_text(spec) + _default_text(spec),
         show_default=False,
-        rich_help_panel=_PANELS.get(cls),
+        rich_help_panel=_PANELS.get(TechniqueOptions if _is_inherited(cls)(spec) else cls),
     )
     return inspect.Parameter(
         spec.name,
@@ -165,6 +167,13 @@ def _parameter(cls: type[Options], spec: dataclasses.Field[Any]) -> inspect.Para
         default=None,
         annotation=Annotated[annotation, info],
     )
+
+
+def _is_inherited(cls: type[Options]) -> Callable[[dataclasses.Field[Any]], bool]:
+    """Whether a field of ``cls`` comes from the techniques; its own fields stand first in help."""
+    inherited = {spec.name for spec in dataclasses.fields(TechniqueOptions)}
+    is_heir = issubclass(cls, TechniqueOptions)
+    return lambda spec: is_heir and spec.name in inherited
 
 
 def _metavar(kind: type, spec: dataclasses.Field[Any]) -> str:

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from autodir.cli.console import Console
+from autodir.cli.tally import Tally
 from autodir.config import OutputOptions, RuntimeOptions
 from autodir.errors import AutodirError, ConfigError
-from autodir.report import error_to_dict
 
 if TYPE_CHECKING:
+    from autodir.batch.isolation import Decoder
     from autodir.batch.local import Source
     from autodir.imaging.io import Photo
     from autodir.pipeline import Restorer
@@ -34,19 +35,6 @@ Inputs = Annotated[
 ]
 
 
-class FilesFailedError(Exception):
-    """Inputs failed and have been shown; what is left is the exit code.
-
-    Args:
-        errors: one error for each input that failed.
-        is_alone: there was only one input, so that its error decides the exit code.
-    """
-
-    def __init__(self, errors: Sequence[AutodirError], *, is_alone: bool) -> None:
-        super().__init__(f"{len(errors)} inputs failed")
-        self.errors, self.is_alone = tuple(errors), is_alone
-
-
 @dataclass(frozen=True, kw_only=True)
 class Input:
     """One photo to work on, as a file or as what stdin carried.
@@ -54,24 +42,34 @@ class Input:
     Attributes:
         source: the file and the folder it was found in; for stdin a made-up name.
         data: the content of stdin; None for a file.
+        decoder: reads it; None: under the usual limits.
     """
 
     source: Source
     data: bytes | None = None
+    decoder: Decoder | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
         """The name that reports and messages use."""
         return STREAM if self.data is not None else str(self.source.path)
 
     def read(self, max_pixels: int) -> Photo:
-        """Decode the photo."""
-        from autodir.imaging.io import read
+        """Decode the photo.
 
-        return read(self.source.path if self.data is None else self.data, max_pixels)
+        Raises:
+            ImageError: it cannot be read or is over a limit.
+        """
+        from autodir.batch.isolation import Decoder
+
+        decoder = self.decoder or Decoder()
+        return decoder.read(self.source.path if self.data is None else self.data, max_pixels)
 
     def content(self) -> bytes:
         """The file byte for byte."""
-        return self.source.path.read_bytes() if self.data is None else self.data
+        from autodir.imaging.files import MAX_BYTES, read_limited
+
+        limit = self.decoder.max_bytes if self.decoder else MAX_BYTES
+        return read_limited(self.source.path, limit) if self.data is None else self.data
 
 
 def find_inputs(names: Sequence[str], options: OutputOptions) -> list[Input]:
@@ -82,27 +80,27 @@ def find_inputs(names: Sequence[str], options: OutputOptions) -> list[Input]:
         ImageError: a folder cannot be listed.
     """
     from autodir.batch.local import Source, expand_inputs
+    from autodir.batch.repair import open_decoder
+    from autodir.imaging.files import check_size
 
+    decoder = open_decoder(options)
     if STREAM in names:
         if len(names) > 1:
             raise ConfigError("stdin cannot stand beside other inputs.", "Give - alone.")
-        return [Input(source=Source(path=Path("stdin")), data=sys.stdin.buffer.read())]
+        data = sys.stdin.buffer.read(options.max_bytes + 1)
+        check_size(data, "stdin", options.max_bytes)
+        return [Input(source=Source(path=Path("stdin")), data=data, decoder=decoder)]
     output = options.output
     results = Path(output) if output and output != STREAM and "{" not in output else None
     found = expand_inputs(names, recursive=options.recursive, exclude=results)
-    return [Input(source=source) for source in found]
+    return [Input(source=source, decoder=decoder) for source in found]
 
 
 def open_restorer(runtime: RuntimeOptions) -> Restorer:
     """Load the model that the user asked for."""
-    from autodir.pipeline import Restorer
+    from autodir.batch import repair
 
-    return Restorer.from_pretrained(
-        runtime.model,
-        device=runtime.device,
-        precision=runtime.precision,
-        threads=runtime.threads,
-    )
+    return repair.open_restorer(runtime)
 
 
 def go_through(
@@ -124,18 +122,17 @@ def go_through(
 
     Raises:
         FilesFailedError: at least one input failed.
+        KeyboardInterrupt: Ctrl-C was pressed; what was begun has been finished.
     """
-    errors: list[AutodirError] = []
-    for one in inputs:
-        try:
-            work(one)
-        except AutodirError as error:
-            errors.append(error)
-            if console.json:
-                console.emit(error_to_dict(error, schema=schema, source=str(one)))
-            else:
-                console.error(error, str(one))
-            if fail_fast:
+    with Tally(len(inputs), console, schema) as tally:
+        for one in inputs:
+            if tally.stop.is_set():
                 break
-    if errors:
-        raise FilesFailedError(errors, is_alone=len(inputs) == 1)
+            try:
+                work(one)
+            except AutodirError as error:
+                tally.fail(str(one), error)
+                if fail_fast:
+                    break
+            else:
+                tally.count("done")

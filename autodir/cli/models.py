@@ -1,7 +1,8 @@
-"""``autodir models list|info|verify``: which models there are, and whether they are whole."""
+"""``autodir models list|info|verify|convert``: which models there are, and how they get here."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,10 +12,12 @@ from autodir.cli.flags import Json
 
 if TYPE_CHECKING:
     from autodir.checkpoint import ModelInfo
+    from autodir.conversion.official import Conversion
 
 MODELS_SCHEMA = "autodir.model/1"
+CONVERSION_SCHEMA = "autodir.conversion/1"
 
-app = typer.Typer(help="List, describe and verify models.", no_args_is_help=True)
+app = typer.Typer(help="List, describe, verify and convert models.", no_args_is_help=True)
 
 Model = Annotated[
     str,
@@ -71,6 +74,51 @@ def verify(model: Model, json: Json = False) -> None:
         console.emit(whole | {"error": None})
     else:
         console.say(f"{model}: {len(files)} files are as they were saved")
+
+
+@app.command()
+def convert(
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="autodir.ckpt, or its state dict.")
+    ],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The model folder to write.")],
+    dtype: Annotated[
+        str, typer.Option("--dtype", metavar="NAME", help="Stored numbers: fp16 or fp32.")
+    ] = "fp16",
+    json: Json = False,
+) -> None:
+    """Make a model folder of the published AutoDIR checkpoint; nothing in the file is executed."""
+    from autodir.conversion.official import convert as convert_checkpoint
+
+    console = Console(json=json)
+    done = convert_checkpoint(checkpoint, folder, dtype=dtype, tell=console.say)
+    if json:
+        console.emit(conversion_to_dict(done))
+        return
+    console.say(f"{done.consumed} keys consumed, {sum(map(len, done.ignored.values()))} ignored")
+    for reason, names in done.ignored.items():
+        console.say(f"  {reason}: {', '.join(names)}", style="dim")
+    if done.wide:
+        console.say(f"kept in fp32, too large for fp16: {', '.join(done.wide)}")
+    console.say(
+        f"written, read back and compared in {done.seconds:.0f} s; see {folder / 'README.md'}"
+    )
+    console.say(f"→ {done.folder}")
+
+
+def conversion_to_dict(done: Conversion) -> dict[str, Any]:
+    """The JSON form of a conversion."""
+    return {
+        "schema": CONVERSION_SCHEMA,
+        "folder": str(done.folder),
+        "source_sha256": done.source_sha256,
+        "consumed": done.consumed,
+        "ignored": {reason: list(names) for reason, names in done.ignored.items()},
+        "tensors": dict(done.tensors),
+        "wide": list(done.wide),
+        "seconds": done.seconds,
+        "error": None,
+    }
 
 
 def model_to_dict(model: ModelInfo) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from autodir.config import OutputOptions
 from autodir.errors import ConfigError
 
 if TYPE_CHECKING:
-    from autodir.imaging.io import Photo
+    from autodir.imaging.files import BeforeRename
 
 
 class Results:
@@ -42,7 +42,7 @@ class Results:
         if self.to_stdout and self._several:
             raise ConfigError("stdout holds one photo only.", "Name a folder with --output.")
         if not self.to_stdout:
-            targets = [self._target(one, ()) for one in inputs]
+            targets = [self.target(one, ()) for one in inputs]
             folders = [target.parent for target in targets]
             if needs_diagnosis(options.output):
                 folders = [_fixed_part(str(options.output))]
@@ -64,7 +64,7 @@ class Results:
         from autodir.batch.local import settle_output
 
         return settle_output(
-            self._target(one, degradations),
+            self.target(one, degradations),
             one.source,
             output=self._options.output,
             overwrite=self._options.overwrite,
@@ -72,32 +72,29 @@ class Results:
             rename=self._options.rename,
         )
 
-    def write(self, photo: Photo, one: Input, target: Path | None, *, is_unchanged: bool) -> None:
-        """Write a result: encoded, or the input byte for byte where nothing changed.
+    def write(
+        self, content: bytes, target: Path | None, before_rename: BeforeRename | None = None
+    ) -> None:
+        """Write the content of a result: a whole file or none, or stdout.
 
         Args:
-            photo: the result.
-            one: the input that it was made from.
+            content: the encoded result.
             target: from `place`; None writes to stdout.
-            is_unchanged: the pixels are the input's.
+            before_rename: see `autodir.imaging.files.write_atomic`.
 
         Raises:
-            ImageError: the photo cannot be written.
+            ImageError: the file cannot be written.
         """
-        from autodir.imaging.io import copy_atomic, encode, write_atomic
+        from autodir.imaging.files import write_atomic
 
         if target is None:
-            content = one.content() if is_unchanged else encode(photo)
             sys.stdout.buffer.write(content)
             sys.stdout.buffer.flush()
-        elif not (is_unchanged and _keeps_format(photo, one, target)):
-            photo.save(target, overwrite=True)  # `place` has asked the user's options before
-        elif one.data is not None:
-            write_atomic(one.data, target)
-        elif not (target.exists() and target.samefile(one.source.path)):
-            copy_atomic(one.source.path, target)
+        else:
+            write_atomic(content, target, before_rename)
 
-    def _target(self, one: Input, degradations: Sequence[str]) -> Path:
+    def target(self, one: Input, degradations: Sequence[str] = ()) -> Path:
+        """The name that a result is to have, which may be taken; its suffix is certain at once."""
         from autodir.batch.local import plan_output
 
         if self._options.output is None and self._beside is not None:
@@ -111,13 +108,15 @@ def goes_to_stdout(inputs: Sequence[str], options: OutputOptions) -> bool:
     return (options.output == STREAM or from_stdin) and not options.dry_run
 
 
-def _keeps_format(photo: Photo, one: Input, target: Path) -> bool:
-    """Whether the bytes of the input fit the name of the target."""
-    from autodir.imaging.formats import format_of_suffix
-
-    if not target.suffix or target.suffix.lower() == one.source.path.suffix.lower():
-        return True
-    return format_of_suffix(target) == photo.metadata.format
+def ledger_folder(one: Input, options: OutputOptions) -> Path:
+    """The folder that holds the result of an input and those of all inputs that belong to it."""
+    output, source = options.output, one.source
+    if output is None:
+        return source.folder or source.path.parent
+    if "{" in output:
+        return _fixed_part(output)
+    target = Path(output)
+    return target if target.is_dir() else target.parent
 
 
 def _fixed_part(template: str) -> Path:

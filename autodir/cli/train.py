@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -25,10 +28,16 @@ def train(
 ) -> None:
     """Train one part of a model, or all of them in order; a stopped run goes on with --resume."""
     (options,) = gather((TrainOptions,), {**given, "part": part}, config=config)
-    console = Console(quiet=quiet, verbose=1 + verbose)
+    first = os.environ.get("RANK", "0") == "0"  # of several processes that accelerate launches
+    console = Console(quiet=quiet or not first, verbose=1 + verbose if first else 0)
 
     from autodir.training.run import run_part
 
+    start: Callable[[Path], None] | None = None
+    if options.stable_diffusion is not None:
+        from autodir.conversion.starting import start as start_from
+
+        start = partial(start_from, options.stable_diffusion, options.clip)
     console.say(f"training {options.part} for {options.budget / 60:.1f} min → {options.out}")
-    run_part(options)
+    run_part(options, start)
     console.say(f"done: {options.out}")

@@ -6,11 +6,14 @@ names are those of the published checkpoints, so that weights can be converted b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from autodir.errors import ContractError
 
@@ -35,27 +38,47 @@ class SimpleGate(nn.Module):
         return left * right
 
 
-def pool_statistics(x: Tensor, window: int) -> Tensor:
-    """Channel means of (B, C, H, W): global, or of a neighborhood on maps larger than ``window``.
+def pool_statistics(x: Tensor, window: int) -> tuple[Tensor, int]:
+    """Channel means of (B, C, H, W): global, or of neighborhoods on maps larger than ``window``.
 
     A network trained on small crops has only met statistics of small crops; on a whole photo it
-    should meet the same (TLC, arXiv:2112.04491). Means of quarter-window cells are averaged 4 × 4
-    and interpolated, which costs one pass over the map whatever the window.
+    should meet the same (TLC, arXiv:2112.04491). Means of quarter-window cells are averaged 4 × 4,
+    which costs one pass over the map whatever the window.
 
     Args:
         window: side in pixels of this map; 0 means always global.
 
     Returns:
-        (B, C, 1, 1), or (B, C, H, W) where the statistics are local.
+        Means (B, C, 1, 1) and 0; or (B, C, m, n) and the side of a cell, for `spread`.
     """
     height, width = x.shape[-2:]
     if window <= 0 or (height <= window and width <= window):
-        return x.mean((2, 3), keepdim=True)
-    cell = max(1, window // 4)
+        return x.mean((2, 3), keepdim=True), 0
+    cell = cell_side(window)
     cells = F.avg_pool2d(x, cell, cell, ceil_mode=True, count_include_pad=False)
     side = (min(4, cells.shape[-2]), min(4, cells.shape[-1]))
-    means = F.avg_pool2d(cells, side, 1)
-    return F.interpolate(means, (height, width), mode="bilinear", align_corners=True)
+    return F.avg_pool2d(cells, side, 1), cell
+
+
+def cell_side(window: int) -> int:
+    """Side of the cells that the statistics of a window are made of."""
+    return max(1, window // 4)
+
+
+def spread(values: Tensor, cell: int, size: tuple[int, int]) -> Tensor:
+    """Values of neighborhoods to each pixel (B, C, H, W), interpolated between their middles.
+
+    A pixel gets what its own neighborhood says wherever the map begins: a window of a photo that
+    starts at a multiple of ``cell`` gives the same as the whole photo, half a neighborhood away
+    from its borders.
+    """
+    height, width = (-(-side // cell) for side in size)
+    down, across = height + 1 - values.shape[-2], width + 1 - values.shape[-1]
+    borders = (across // 2, across - across // 2, down // 2, down - down // 2)
+    at_corners = F.pad(values, borders, mode="replicate")
+    whole = (height * cell + 1, width * cell + 1)
+    result = F.interpolate(at_corners, whole, mode="bilinear", align_corners=True)
+    return result[..., : size[0], : size[1]]
 
 
 class ChannelAttention(nn.Sequential):
@@ -67,8 +90,9 @@ class ChannelAttention(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """Weigh each channel by its statistics."""
-        weights: Tensor = self[1](pool_statistics(x, self.window))
-        return x * weights
+        means, cell = pool_statistics(x, self.window)
+        weights: Tensor = self[1](means)  # before it is spread: the order makes no difference
+        return x * (spread(weights, cell, (x.shape[-2], x.shape[-1])) if cell else weights)
 
 
 class NAFBlock(nn.Module):
@@ -160,9 +184,27 @@ class NAFNet(nn.Module):
             self.ups.append(nn.Sequential(up, nn.PixelShuffle(2)))
             channels //= 2
             self.decoders.append(nn.ModuleList(NAFBlock(channels, inner) for _ in range(count)))
-        self._set_windows(train_size // unshuffle)
+        self.train_size, self.checkpointing = train_size, False
+        self._set_windows(train_size)
 
-    def _set_windows(self, size: int) -> None:
+    def grid(self, window: int) -> int:
+        """Pixels at whose multiples windows of a photo must start to meet the photo's own cells."""
+        sides = [self.multiple]
+        for level in range(len(self.encoders) + 1):
+            sides.append(self.unshuffle * 2**level * cell_side(window // self.unshuffle >> level))
+        return math.lcm(*sides)
+
+    @contextmanager
+    def local_statistics(self, window: int) -> Iterator[None]:
+        """Let the statistics be those of ``window`` pixels, whatever the training crops were."""
+        self._set_windows(window)
+        try:
+            yield
+        finally:
+            self._set_windows(self.train_size)
+
+    def _set_windows(self, window: int) -> None:
+        size = window // self.unshuffle
         depth = len(self.encoders)
         levels = [*range(depth), depth, *reversed(range(depth))]
         stages = [*self.encoders, self.middle_blks, *self.decoders]
@@ -188,19 +230,21 @@ class NAFNet(nn.Module):
         x = self.intro(F.pixel_unshuffle(x, self.unshuffle) if self.unshuffle > 1 else x)
         skips = []
         for blocks, down in zip(self.encoders, self.downs, strict=True):
-            x = _through(blocks, x, hint)
+            x = self._through(blocks, x, hint)
             skips.append(x)
             x = down(x)
-        x = _through(self.middle_blks, x, hint)
+        x = self._through(self.middle_blks, x, hint)
         for blocks, up in zip(self.decoders, self.ups, strict=True):
-            x = _through(blocks, up(x) + skips.pop(), hint)
+            x = self._through(blocks, up(x) + skips.pop(), hint)
         x = self.ending(x)
         x = F.pixel_shuffle(x, self.unshuffle) if self.unshuffle > 1 else x
         return x[..., :height, :width]
 
-
-def _through(blocks: nn.Module, x: Tensor, hint: Tensor | None) -> Tensor:
-    """Apply the blocks of one stage, one after the other."""
-    for block in blocks.children():
-        x = block(x, hint)
-    return x
+    def _through(self, blocks: nn.Module, x: Tensor, hint: Tensor | None) -> Tensor:
+        """Apply the blocks of one stage, one after the other; recompute them where asked to."""
+        for block in blocks.children():
+            if self.checkpointing and self.training and torch.is_grad_enabled():
+                x = checkpoint(block, x, hint, use_reentrant=False)
+            else:
+                x = block(x, hint)
+        return x

@@ -15,25 +15,30 @@ from torch.nn import functional as F
 
 from autodir.correction.nafnet import NAFNet
 from autodir.errors import ContractError
-from autodir.imaging.tiles import map_tiles
+from autodir.imaging.tiles import cores, map_cores
 from autodir.records import TextEmbedding, check_image
+
+HEADS = ("residual", "signed", "affine")
+LOCAL_WINDOW = 256
+"""Window in pixels of the statistics where a network with global ones meets a photo in tiles."""
 
 
 class StructureCorrector(nn.Module):
     """NAFNet on [degraded, restored], told by the mixed text embedding what to repair.
 
-    Two heads share the network. The published one predicts the residual R itself. The ``affine``
-    one predicts R = g · (I - I_sd) + a · I + d with maps g (1 channel), a and d (3 channels each),
+    Three heads share the network. The ``residual`` one predicts R itself; the ``signed`` one, the
+    published one, does so on values in [-1, 1], where R is twice as large. The ``affine`` one
+    predicts R = g · (I - I_sd) + a · I + d with maps g (1 channel), a and d (3 channels each),
     and starts at g = 1, a = d = 0, where the result is the degraded photo: an untrained network
     does no harm, haze and darkness are nearly affine in the photo, and a says so in one
     multiplication.
 
     Args:
         network: keyword arguments of `NAFNet` but for the channels.
-        head: "residual" (published) or "affine".
-        tile: side of the tiles in pixels that a large photo is cut into, and overlap of their
-            borders.
-        overlap: see ``tile``.
+        head: "residual", "signed" (published) or "affine".
+        tile: side of the tiles in pixels that a large photo is cut into.
+        overlap: least number of pixels around a tile that are computed with it; never fewer than
+            the window of the local statistics.
     """
 
     def __init__(
@@ -45,8 +50,10 @@ class StructureCorrector(nn.Module):
         overlap: int = 64,
     ) -> None:
         super().__init__()
-        if head not in ("residual", "affine"):
-            raise ContractError(f"the head of the correction is residual or affine, got {head!r}")
+        if head not in HEADS:
+            raise ContractError(
+                f"the head of the correction is one of {', '.join(HEADS)}, got {head!r}"
+            )
         self.head, self.tile, self.overlap = head, tile, overlap
         self.config = {"network": dict(network), "head": head, "tile": tile, "overlap": overlap}
         self.network = NAFNet(img_channel=6, out_channel=7 if head == "affine" else 3, **network)
@@ -68,19 +75,26 @@ class StructureCorrector(nn.Module):
             instruction: pooled text embedding (B, E), or None for a network that reads none.
         """
         pair = torch.cat([degraded, restored], dim=1)
+        if self.head == "signed":
+            pair = pair * 2 - 1
         told = instruction if self.instructed else None
         dtype = self.network.intro.weight.dtype
         told = None if told is None else told.to(dtype)
         raw: Tensor = self.network(pair.to(dtype), told).float()
-        if self.head == "residual":
-            return raw
+        if self.head != "affine":
+            return raw / 2 if self.head == "signed" else raw
         gate, gain, offset = raw.split((1, 3, 3), dim=1)
         residual: Tensor = (1 + gate) * (degraded - restored) + gain * degraded + offset
         return residual
 
     @torch.inference_mode()
     def correct(
-        self, degraded: Tensor, restored: Tensor, text: TextEmbedding, weight: float = 1.0
+        self,
+        degraded: Tensor,
+        restored: Tensor,
+        text: TextEmbedding,
+        weight: float = 1.0,
+        clamp: bool = True,
     ) -> Tensor:
         """Correct one photo of any size, in tiles where it is large.
 
@@ -89,9 +103,10 @@ class StructureCorrector(nn.Module):
             restored: I_sd, the same shape.
             text: the mixed embedding that conditioned the diffusion.
             weight: w; 0 returns ``restored``.
+            clamp: limit the result to [0, 1].
 
         Returns:
-            I_res clamped to [0, 1].
+            I_res.
 
         Raises:
             ContractError: the shapes differ or are no images.
@@ -103,7 +118,7 @@ class StructureCorrector(nn.Module):
                 f"shapes differ: {tuple(degraded.shape)} and {tuple(restored.shape)}"
             )
         if weight == 0:
-            return restored.clamp(0, 1)
+            return restored.clamp(0, 1) if clamp else restored
 
         def repair(pair: Tensor) -> Tensor:
             residual: Tensor = self(pair[:, :3], pair[:, 3:], text.pooled)
@@ -115,7 +130,13 @@ class StructureCorrector(nn.Module):
         pair = F.pad(pair, (0, -width % align, 0, -height % align), mode="replicate")
         if max(height, width) <= self.tile + 2 * self.overlap:
             result = repair(pair)
-        else:  # tiles start where the network's own grid does, so that they see what the whole sees
-            tile = max(self.tile // align, 1) * align
-            result = map_tiles(pair, repair, tile=tile, overlap=self.overlap, align=align)
-        return result[..., :height, :width].clamp(0, 1)
+        else:
+            window = self.network.train_size or LOCAL_WINDOW
+            grid = self.network.grid(window)
+            tile = -(-self.tile // grid) * grid
+            size = (int(pair.shape[-2]), int(pair.shape[-1]))
+            with self.network.local_statistics(window):
+                parts = cores(size, tile, max(self.overlap, window), grid)
+                result = map_cores(pair, repair, parts)
+        result = result[..., :height, :width]
+        return result.clamp(0, 1) if clamp else result

@@ -6,6 +6,8 @@ Apart from CLIP, because here stand the views, the fusion of their features and 
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -94,9 +96,32 @@ class QualityHead(nn.Module):
         hidden = self.fuse(views)
         return F.normalize(self.embed(hidden), dim=-1), self.presence(hidden)
 
+    def views(self, image: Tensor, size: int, per_side: int) -> Tensor:
+        """(B, 3, H, W) → (B, N + 1, 3, size, size): native crops, and the thumbnail last."""
+        crops = native_crops(image, size, per_side)
+        return torch.cat([crops, thumbnail(image, size)[:, None]], dim=1)
+
+    def judge(self, features: Tensor, prompts: Tensor, clean: int) -> tuple[Tensor, Tensor]:
+        """Features (B, N + 1, E) of the views → logits (B, P), presence logits (B, K).
+
+        ``clean`` is not needed: presence is learnt, and not compared with "no".
+        """
+        embedding, presence = self(features[:, :-1], features[:, -1])
+        return self.scores(embedding.float(), prompts), presence.float()
+
     def scores(self, embedding: Tensor, prompts: Tensor) -> Tensor:
         """Logits (B, P) = exp(logit_scale) · cos(image, prompt); prompts (P, E) are normalized."""
         return self.logit_scale.exp().clamp(max=100.0) * embedding @ prompts.T
+
+
+class Head(Protocol):
+    """What the quality model needs of a head."""
+
+    def views(self, image: Tensor, size: int, per_side: int) -> Tensor:
+        """(B, 3, H, W) → the crops (B, N, 3, size, size) that the image tower sees."""
+
+    def judge(self, features: Tensor, prompts: Tensor, clean: int) -> tuple[Tensor, Tensor]:
+        """Their features (B, N, E) → logits (B, P) over prompts, presence logits (B, P − 1)."""
 
 
 class QualityModel(nn.Module):
@@ -104,13 +129,13 @@ class QualityModel(nn.Module):
 
     Args:
         clip: both towers; the text tower is frozen.
-        head: fusion and presence heads.
+        head: chooses the views and scores their features.
         taxonomy: the degradations, in softmax order.
     """
 
     prompts: Tensor
 
-    def __init__(self, clip: Clip, head: QualityHead, taxonomy: Taxonomy) -> None:
+    def __init__(self, clip: Clip, head: Head, taxonomy: Taxonomy) -> None:
         super().__init__()
         self.clip, self.head, self.taxonomy = clip, head, taxonomy
         with torch.no_grad():
@@ -122,14 +147,10 @@ class QualityModel(nn.Module):
 
         ``per_side`` limits the grid of crops along each side.
         """
-        size = self.clip.image_size
-        crops = native_crops(image, size, per_side)
-        batch, count = crops.shape[:2]
-        views = torch.cat([crops.flatten(0, 1), thumbnail(image, size)])
-        features = self.clip.encode_image(views)
-        local, whole = features[: batch * count], features[batch * count :]
-        embedding, presence = self.head(local.unflatten(0, (batch, count)), whole)
-        return self.head.scores(embedding.float(), self.prompts), presence.float()
+        views = self.head.views(image, self.clip.image_size, per_side)
+        features = self.clip.encode_image(views.flatten(0, 1)).unflatten(0, views.shape[:2])
+        clean = self.taxonomy.index(self.taxonomy.clean)
+        return self.head.judge(features, self.prompts, clean)
 
 
 class BiqaDiagnoser:
@@ -138,10 +159,23 @@ class BiqaDiagnoser:
     Args:
         model: the quality model.
         calibration: temperature and thresholds.
+        crops: at most so many native crops along each side.
+        mix_clean: let the prompt of "no" into the mixture, with its probability, as published.
     """
 
-    def __init__(self, model: QualityModel, calibration: Calibration) -> None:
+    def __init__(
+        self,
+        model: QualityModel,
+        calibration: Calibration,
+        crops: int = MAX_CROPS_PER_SIDE,
+        mix_clean: bool = False,
+    ) -> None:
         self.model, self.calibration = model, calibration
+        self.crops, self.mix_clean = crops, mix_clean
+
+    def looking(self, crops: int, mix_clean: bool) -> BiqaDiagnoser:
+        """The same diagnosis from another number of crops, or with another mixture."""
+        return BiqaDiagnoser(self.model, self.calibration, crops, mix_clean)
 
     @torch.inference_mode()
     def diagnose(self, pixels: Tensor, among: Taxonomy) -> Diagnosis:
@@ -153,12 +187,12 @@ class BiqaDiagnoser:
 
         Returns:
             The diagnosis; ``main`` is the most probable degradation, or None where no presence
-            reaches the clean threshold. The mixture is over the degradations alone: "no" conditions
-                nothing.
+            reaches the clean threshold. The mixture is over the degradations alone, for "no"
+            conditions nothing, unless ``mix_clean``.
         """
         check_image(pixels, "pixels")
         everything = self.model.taxonomy
-        logits, raw = self.model(pixels)
+        logits, raw = self.model(pixels, self.crops)
         keys = [key for key in everything.keys if key == everything.clean or key in among.keys]
         chosen = logits[0, [everything.index(key) for key in keys]] / self.calibration.temperature
         probabilities = dict(zip(keys, chosen.softmax(0).tolist(), strict=True))
@@ -169,14 +203,10 @@ class BiqaDiagnoser:
         asked = [d for d in everything if d.key in among.keys]
         found = [d for d in asked if presence[d.key] >= self.calibration.clean_threshold]
         main = max(found, key=lambda d: probabilities[d.key], default=None)
-        weights = torch.tensor([probabilities[d.key] for d in asked], dtype=torch.float64)
-        weights = weights / weights.sum().clamp_min(1e-12) if asked else weights
-        mixture = (
-            Mixture(
-                phrases=tuple(everything.prompt(d.key) for d in asked),
-                weights=tuple(weights.tolist()),
-            )
-            if asked
-            else Mixture(phrases=(everything.prompt(everything.clean),), weights=(1.0,))
+        told = [key for key in keys if self.mix_clean or key != everything.clean]
+        told = told or [everything.clean]
+        weights = chosen[[keys.index(key) for key in told]].double().softmax(0)
+        mixture = Mixture(
+            phrases=tuple(everything.prompt(key) for key in told), weights=tuple(weights.tolist())
         )
         return Diagnosis(probabilities=probabilities, presence=presence, main=main, mixture=mixture)

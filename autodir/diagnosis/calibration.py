@@ -9,9 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+
+from torch import Tensor
 
 from autodir.errors import CheckpointError
+
+Figure = TypeVar("Figure", float, Tensor)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +54,10 @@ class Calibration:
 
     def presence(self, key: str, logit: float) -> float:
         """The calibrated probability that a degradation is present, from its raw logit."""
+        return 1 / (1 + math.exp(-max(-60.0, min(60.0, self.logit(key, logit)))))
+
+    def logit(self, key: str, raw: Figure) -> Figure:
+        """The raw logit, a number or a tensor of any shape, with the scaling of its degradation."""
         scale = (self.presence_scale or {}).get(key, 1.0)
         shift = (self.presence_shift or {}).get(key, 0.0)
-        return 1 / (1 + math.exp(-max(-60.0, min(60.0, scale * logit + shift))))
+        return scale * raw + shift

@@ -65,6 +65,8 @@ def understand(
 ) -> ResolvedPrompt:
     """`resolve_prompt` with the probabilities of all; a key or label is always understood.
 
+    A model whose text tower follows any prompt takes the nearest degradation, whatever is asked.
+
     Raises:
         PromptError: the text is empty, or names no degradation of the taxonomy.
     """
@@ -82,7 +84,7 @@ def understand(
     if named is not None:
         return ResolvedPrompt(text=text, degradation=named, presence={**scores, named.key: 1.0})
     best = max(taxonomy, key=lambda degradation: scores[degradation.key])
-    if scores[best.key] < max(threshold, clean):
+    if scores[best.key] < max(threshold, clean) and not clip.config.get("any_prompt", False):
         raise PromptError(
             f"the prompt {text!r} names no degradation that this model knows",
             f"nearest: {best.label} ({scores[best.key]:.2f}); known: {known}",
@@ -136,7 +138,7 @@ class PromptDiagnoser:
             probabilities=_share(resolved, self._taxonomy.clean),
             presence=resolved.presence,
             main=main,
-            mixture=Mixture(phrases=(resolved.text,), weights=(1.0,)),
+            mixture=Mixture(phrases=(resolved.text,), weights=(1.0,), free=True),
             prompt=resolved.text,
         )
 

@@ -230,11 +230,13 @@ class Autoencoder(nn.Module):
 
     def scale(self, latents: Tensor) -> Tensor:
         """(latents − mean) / deviation by channel: the space of diffusion."""
-        return (latents - self._by_channel(self.latent_mean)) / self._by_channel(self.latent_std)
+        mean, deviation = self._statistics(latents)
+        return (latents - mean) / deviation
 
     def unscale(self, latents: Tensor) -> Tensor:
         """The inverse of `scale`."""
-        return latents * self._by_channel(self.latent_std) + self._by_channel(self.latent_mean)
+        mean, deviation = self._statistics(latents)
+        return latents * deviation + mean
 
     @torch.no_grad()
     def fit_linear(self, images: Tensor) -> None:
@@ -282,8 +284,13 @@ class Autoencoder(nn.Module):
         self.latent_mean.copy_(values.mean(1))
         self.latent_std.copy_(values.std(1).clamp_min(1e-4))
 
-    def _by_channel(self, values: Tensor) -> Tensor:
-        return values.float().view(1, -1, 1, 1)
+    def _statistics(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and deviation by channel, beside the latents."""
+        shape = (1, -1, 1, 1)
+        mean, deviation = (
+            v.float().to(latents.device) for v in (self.latent_mean, self.latent_std)
+        )
+        return mean.view(shape), deviation.view(shape)
 
 
 def _build_kl(config: AutoencoderConfig) -> AutoencoderKL:

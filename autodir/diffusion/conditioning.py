@@ -22,8 +22,11 @@ NULL_PHRASE = ""
 class TextEncoder(Protocol):
     """The one thing that conditioning needs of CLIP."""
 
-    def encode_text(self, phrases: Sequence[str]) -> TextEmbedding:
-        """One row of tokens (P, L, D) and pooled (P, E) for each phrase."""
+    def encode_text(self, phrases: Sequence[str], masked: bool = True) -> TextEmbedding:
+        """One row of tokens (P, L, D) and pooled (P, E) for each phrase.
+
+        Padded positions see each other unless ``masked``.
+        """
         ...
 
 
@@ -34,10 +37,12 @@ class PhotoConditioning(Conditioning):
     Attributes:
         size: (height, width) of the photo.
         working_size: (height, width) of the copy the latents were made from, before padding.
+        pixels: that copy after padding, (B, 3, H, W) in [0, 1].
     """
 
     size: tuple[int, int]
     working_size: tuple[int, int]
+    pixels: Tensor
 
 
 class PhraseEncoder:
@@ -53,36 +58,37 @@ class PhraseEncoder:
             raise ContractError(f"capacity must be at least 1, got {capacity}")
         self._encoder = encoder
         self._capacity = capacity
-        self._rows: OrderedDict[str, TextEmbedding] = OrderedDict()
+        self._rows: OrderedDict[tuple[str, bool], TextEmbedding] = OrderedDict()
 
-    def encode(self, phrases: Sequence[str]) -> TextEmbedding:
+    def encode(self, phrases: Sequence[str], masked: bool = True) -> TextEmbedding:
         """Embeddings of ``phrases``, tokens (P, L, D), in their order and without gradient.
 
-        Those not remembered are encoded in one call.
+        Those not remembered are encoded in one call, with or without the mask over the padding.
 
         Raises:
             ContractError: there is no phrase.
         """
         if not phrases:
             raise ContractError("there is no phrase to encode")
-        missing = [phrase for phrase in dict.fromkeys(phrases) if phrase not in self._rows]
+        keys = [(phrase, masked) for phrase in phrases]
+        missing = [key for key in dict.fromkeys(keys) if key not in self._rows]
         if missing:
             with torch.no_grad():
-                encoded = self._encoder.encode_text(missing)
-            for index, phrase in enumerate(missing):
-                self._rows[phrase] = row(encoded, index)
-        for phrase in phrases:
-            self._rows.move_to_end(phrase)
-        result = stack([self._rows[phrase] for phrase in phrases])
+                encoded = self._encoder.encode_text([phrase for phrase, _ in missing], masked)
+            for index, key in enumerate(missing):
+                self._rows[key] = row(encoded, index)
+        for key in keys:
+            self._rows.move_to_end(key)
+        result = stack([self._rows[key] for key in keys])
         while len(self._rows) > self._capacity:
             self._rows.popitem(last=False)
         return result
 
-    def mixture(self, mixture: Mixture) -> TextEmbedding:
+    def mixture(self, mixture: Mixture, masked: bool = True) -> TextEmbedding:
         """The one-row embedding of a mixture; phrases of weight zero are not even encoded."""
         pairs = [(p, w) for p, w in zip(mixture.phrases, mixture.weights, strict=True) if w > 0]
         return mix(
-            self.encode([phrase for phrase, _ in pairs]),
+            self.encode([phrase for phrase, _ in pairs], masked),
             torch.tensor([weight for _, weight in pairs]),
         )
 

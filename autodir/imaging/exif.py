@@ -5,6 +5,7 @@ Apart because the rest of the block stays byte for byte: maker notes do not surv
 
 from __future__ import annotations
 
+import contextlib
 import re
 import struct
 from collections.abc import Iterator
@@ -52,17 +53,24 @@ class _Block:
         return int(struct.unpack_from(self._order + code, self.data, position)[0])
 
     def entries(self, folder: int) -> Iterator[_Entry]:
-        for index in range(self._number("H", folder)):
+        """The numbers in a folder, as far as the block is whole."""
+        end = len(self.data)
+        for index in range(self._number("H", folder) if folder + 2 <= end else 0):
             at = folder + 2 + index * _ENTRY_BYTES
-            yield _Entry(self._number("H", at), self._number("H", at + 2), at + 8)
+            if at + _ENTRY_BYTES > end:
+                return
+            entry = _Entry(self._number("H", at), self._number("H", at + 2), at + 8)
+            if entry.kind in (_SHORT, _LONG):
+                yield entry
 
     def get(self, entry: _Entry) -> int:
         return self._number("H" if entry.kind == _SHORT else "I", entry.position)
 
     def set(self, entry: _Entry, value: int) -> None:
-        if entry.kind in (_SHORT, _LONG):
-            code = "H" if entry.kind == _SHORT else "I"
-            struct.pack_into(self._order + code, self.data, entry.position, value)
+        if entry.kind == _SHORT and value > 0xFFFF:
+            return
+        code = "H" if entry.kind == _SHORT else "I"
+        struct.pack_into(self._order + code, self.data, entry.position, value)
 
     def unlink_thumbnail(self) -> None:
         """Set the link from the first folder to the second, which holds the thumbnail, to 0."""
@@ -86,7 +94,8 @@ def for_pixels(exif: bytes, size: tuple[int, int]) -> bytes:
     """The block for upright pixels of ``size`` (height, width): nothing else in it is touched.
 
     Orientation becomes 1, stated sizes become ``size``, and the thumbnail, which shows the photo as
-    it was, is no longer linked. A malformed block is returned as it is.
+    it was, is no longer linked. A damaged block is changed as far as `orientation` reads it, so
+    that a photo which was turned says so.
     """
     height, width = size
     values = {
@@ -98,14 +107,15 @@ def for_pixels(exif: bytes, size: tuple[int, int]) -> bytes:
     }
     try:
         block = _Block(exif)
-        folders = [block.first]
-        folders += [block.get(e) for e in block.entries(block.first) if e.tag == _EXIF_FOLDER]
-        for entry in [e for folder in folders for e in block.entries(folder)]:
-            if entry.tag in values:
-                block.set(entry, values[entry.tag])
-        block.unlink_thumbnail()
     except (struct.error, ValueError):
         return exif
+    folders = [block.first]
+    folders += [block.get(e) for e in block.entries(block.first) if e.tag == _EXIF_FOLDER]
+    for entry in [e for folder in folders for e in block.entries(folder)]:
+        if entry.tag in values:
+            block.set(entry, values[entry.tag])
+    with contextlib.suppress(struct.error):  # a block that ends before has no thumbnail
+        block.unlink_thumbnail()
     return PREFIX + bytes(block.data)
 
 

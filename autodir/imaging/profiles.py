@@ -1,6 +1,7 @@
-"""ICC profiles: into sRGB for the work, and back for the file.
+"""Color spaces of files: into sRGB for the work, and back for the file.
 
-Apart because it is the one place that knows LittleCMS, which Pillow brings.
+Apart because it is the one place that knows LittleCMS, which Pillow brings. It converts samples of
+8 bits; those of more bits and gray ones go through `imaging.matrix`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 from PIL import ImageCms
+
+from autodir.imaging import matrix
+from autodir.imaging.matrix import MatrixSpace
 
 logger = logging.getLogger(__name__)
 
@@ -85,27 +89,51 @@ def _rgb_to_cmyk(samples: NDArray[Any]) -> NDArray[Any]:
     return _bytes(np.concatenate([ink, 1 - white], axis=-1))
 
 
-def to_srgb(native: NDArray[Any], icc: bytes | None) -> NDArray[Any]:
+def _matrix_space(native: NDArray[Any], space: bytes | MatrixSpace | None) -> MatrixSpace | None:
+    """The curves and matrix by which samples are converted; None where LittleCMS does, or nobody.
+
+    LittleCMS converts 8 bits of RGB or CMYK by a profile.
+    """
+    if isinstance(space, bytes):
+        if native.dtype == np.uint8 and native.shape[-1] > 1:
+            return None
+        space = matrix.of_icc(space)
+        if space is None:
+            logger.warning("the color profile is kept, but not applied: it is no curves and matrix")
+        elif space.is_srgb:
+            return None
+    if space is None or len(space.curves) != native.shape[-1]:
+        return None
+    return space
+
+
+def to_srgb(native: NDArray[Any], space: bytes | MatrixSpace | None) -> NDArray[Any]:
     """Convert a file's samples to sRGB.
 
     Args:
-        native: uint8 (H, W, 3) RGB, or (H, W, 4) CMYK with 255 for full ink.
-        icc: the file's profile, or None.
+        native: (H, W, 1) gray or (H, W, 3) RGB of uint8, uint16 or float32 in [0, 1], or uint8
+            (H, W, 4) CMYK with 255 for full ink.
+        space: the file's profile, its color space, or None.
 
     Returns:
-        uint8 (H, W, 3). The very array ``native`` where it is RGB without a profile, with a profile
-        that means sRGB, or with one that cannot be used.
+        Of the kind of ``native``, (H, W, 1 or 3). The very array ``native`` where it has no
+        profile, one that means sRGB, or one that cannot be used, and is not CMYK.
     """
+    if (found := _matrix_space(native, space)) is not None:
+        return found.to_srgb(native)
+    icc = space if native.dtype == np.uint8 and isinstance(space, bytes) else None
     if native.shape[-1] == 4:
         converted = _convert(native, icc) if icc else None
         return _cmyk_to_rgb(native) if converted is None else converted
-    if icc is None or _is_srgb(icc):
+    if icc is None or native.shape[-1] == 1 or _is_srgb(icc):
         return native
     converted = _convert(native, icc)
     return native if converted is None else converted
 
 
-def from_srgb(result: NDArray[Any], native: NDArray[Any], icc: bytes | None) -> NDArray[Any]:
+def from_srgb(
+    result: NDArray[Any], native: NDArray[Any], space: bytes | MatrixSpace | None
+) -> NDArray[Any]:
     """Convert a result into the color space of the file it came from.
 
     A conversion to sRGB cuts off colors that sRGB has not. What it cut off is added back in RGB, so
@@ -113,13 +141,16 @@ def from_srgb(result: NDArray[Any], native: NDArray[Any], icc: bytes | None) -> 
     their inks.
 
     Args:
-        result: uint8 (H, W, 3), sRGB.
+        result: (H, W, 1 or 3), sRGB, of the kind of ``native``.
         native: the file's own samples, of the same size: see `to_srgb`.
-        icc: the file's profile, or None.
+        space: the file's profile, its color space, or None.
 
     Returns:
-        uint8 of the shape of ``native``.
+        Of the shape and kind of ``native``.
     """
+    if (found := _matrix_space(native, space)) is not None:
+        return found.from_srgb(result, native)
+    icc = space if isinstance(space, bytes) else None
     before = to_srgb(native, icc)
     if native.shape[-1] == 4:
         converted = _convert(result, icc, back=True) if icc else None

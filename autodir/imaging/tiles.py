@@ -204,3 +204,109 @@ def map_tiles(
     size = (int(x.shape[-2]), int(x.shape[-1]))
     tiles = grid(size, tile, overlap, align)
     return blend(tiles, (fn(t.crop(x)) for t in tiles), size, overlap, weighting)
+
+
+@dataclass(frozen=True)
+class Core:
+    """A part of an image that no other core has, and the window that it is computed from.
+
+    Attributes:
+        inner: the part itself.
+        outer: the part with its context, cut off at the borders of the image.
+    """
+
+    inner: Tile
+    outer: Tile
+
+    def cut(self, value: Tensor) -> Tensor:
+        """The inner part of what was computed from the outer one, (..., h * r, w * r)."""
+        ratio = Fraction(int(value.shape[-2]), self.outer.height)
+        place = Tile(
+            self.inner.top - self.outer.top,
+            self.inner.left - self.outer.left,
+            self.inner.height,
+            self.inner.width,
+        )
+        return place.scaled(ratio).crop(value)
+
+
+def cores(size: tuple[int, int], tile: int, context: int, align: int = 1) -> list[Core]:
+    """Cut an image into parts of about one size, none of which is larger than ``tile``.
+
+    Args:
+        size: (height, width) of the image, in pixels.
+        tile: largest side of a part.
+        context: pixels around a part that its window adds, where the image has them.
+        align: parts and windows start at multiples of this; ``tile`` must divide by it.
+
+    Returns:
+        Parts in reading order; one, without a context, where the image is not larger than a tile.
+
+    Raises:
+        ContractError: a number is out of range.
+    """
+    if min(size) < 1 or align < 1 or tile < align or tile % align or context < 0:
+        raise ContractError(
+            f"cannot cut {size} by {tile} with context {context}, aligned to {align}"
+        )
+    reach = -(-context // align) * align
+
+    def spans(length: int) -> list[tuple[int, int, int, int]]:
+        count = math.ceil(length / tile)
+        blocks = math.ceil(length / align)
+        edges = [min(index * blocks // count * align, length) for index in range(count)] + [length]
+        # Rounding to whole blocks may leave a part one block too large: one part more, then.
+        if any(b - a > tile for a, b in pairwise(edges)):
+            edges = [*range(0, length, tile), length]
+        return [(a, b, max(a - reach, 0), min(b + reach, length)) for a, b in pairwise(edges)]
+
+    return [
+        Core(
+            inner=Tile(top, left, bottom - top, right - left),
+            outer=Tile(above, before, below - above, after - before),
+        )
+        for top, bottom, above, below in spans(size[0])
+        for left, right, before, after in spans(size[1])
+    ]
+
+
+def map_cores(x: Tensor, fn: Callable[[Tensor], Tensor], parts: Sequence[Core]) -> Tensor:
+    """Apply ``fn`` to the windows and keep of each result what no border has touched.
+
+    Where the context reaches as far as ``fn`` looks, this equals ``fn(x)`` and needs no blending.
+
+    Args:
+        x: pixels or latents (B, C, H, W).
+        fn: (B, C, h, w) → (B, D, h * r, w * r) for one ratio r, which may be a fraction.
+        parts: from `cores` for (H, W).
+
+    Returns:
+        (B, D, H * r, W * r) in the dtype and on the device of the values.
+    """
+    return assemble((fn(part.outer.crop(x)) for part in parts), parts, (x.shape[-2], x.shape[-1]))
+
+
+def assemble(values: Iterable[Tensor], parts: Sequence[Core], size: tuple[int, int]) -> Tensor:
+    """Put together the inner parts of what was computed from the windows of an image.
+
+    Args:
+        values: for each part, (B, D, h * r, w * r) of its window for one ratio r. Read one by one,
+            so they may be computed on the way.
+        parts: from `cores` for an image of ``size``.
+        size: (height, width).
+
+    Returns:
+        (B, D, H * r, W * r) in the dtype and on the device of the values.
+    """
+    result: Tensor | None = None
+    for part, value in zip(parts, values, strict=True):
+        ratio = Fraction(int(value.shape[-2]), part.outer.height)
+        if len(parts) == 1:
+            return value
+        if result is None:
+            height, width = (int(side * ratio) for side in size)
+            result = value.new_empty((*value.shape[:-2], height, width))
+        part.inner.scaled(ratio).crop(result).copy_(part.cut(value))
+    if result is None:
+        raise ContractError("there is no part to put together")
+    return result

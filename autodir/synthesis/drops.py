@@ -114,22 +114,29 @@ class _Drops:
 
     def render(self, size: tuple[int, int], warp: Tensor) -> Tensor:
         """(B, 7, h, w): cover, offset from the center (y, x), cap height, veil, center (y, x)."""
-        rows = torch.arange(size[0], dtype=torch.float32).view(1, -1, 1)
-        columns = torch.arange(size[1], dtype=torch.float32).view(1, 1, -1)
-        y, x = rows + warp[:, 0], columns + warp[:, 1]
+        y = torch.arange(size[0], dtype=torch.float32).view(-1, 1) + warp[:, 0]
+        x = torch.arange(size[1], dtype=torch.float32) + warp[:, 1]
         fields = torch.zeros(len(self.y), 7, *size)
-        for index in range(self.y.shape[1]):
-            pick = [v[:, index].view(-1, 1, 1) for v in (self.y, self.x, self.radius, self.tall)]
-            center_y, center_x = pick[0] * size[0] - 0.5, pick[1] * size[1] - 0.5
-            dy, dx = y - center_y, x - center_x
-            cap = 1 - (dy / pick[3]).square().add(dx.square()) / pick[2].square()
-            cover = (cap / self.softness[:, index].view(-1, 1, 1)).clamp(0, 1)
-            cover = cover * cover * (3 - 2 * cover) * self.opacity[:, index].view(-1, 1, 1)
-            blob = (0.25 * self.blob[:, index]).view(-1, 1, 1).expand_as(cap)
-            drawn = torch.stack(
-                [cover, dy, dx, cap, blob, center_y.expand_as(cap), center_x.expand_as(cap)], 1
+        far = warp.abs().amax((1, 2, 3)).tolist()
+        for sample, drop in (self.opacity > 0).nonzero().tolist():
+            radius, tall = float(self.radius[sample, drop]), float(self.tall[sample, drop])
+            center_y = float(self.y[sample, drop]) * size[0] - 0.5
+            center_x = float(self.x[sample, drop]) * size[1] - 0.5
+            # No pixel further away than this is covered, wherever the wobble moves it.
+            down, aside = radius * tall + far[sample] + 1, radius + far[sample] + 1
+            box = (
+                slice(max(0, int(center_y - down)), max(0, int(center_y + down) + 2)),
+                slice(max(0, int(center_x - aside)), max(0, int(center_x + aside) + 2)),
             )
-            fields = torch.where((cover > fields[:, 0])[:, None], drawn, fields)
+            dy, dx = y[sample][box] - center_y, x[sample][box] - center_x
+            cap = 1 - ((dy / tall).square() + dx.square()) / radius**2
+            cover = (cap / float(self.softness[sample, drop])).clamp(0, 1)
+            cover = cover * cover * (3 - 2 * cover) * float(self.opacity[sample, drop])
+            flat = torch.ones_like(cap)
+            veil = 0.25 * float(self.blob[sample, drop])
+            drawn = torch.stack([cover, dy, dx, cap, veil * flat, center_y * flat, center_x * flat])
+            here = fields[(sample, slice(None), *box)]
+            fields[(sample, slice(None), *box)] = torch.where(cover > here[0], drawn, here)
         return fields
 
 

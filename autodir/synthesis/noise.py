@@ -26,13 +26,15 @@ def noise(
         severity: (B,) in [0, 1].
         generator: source of all randomness.
         fixed: ``kind`` (gaussian, gray, sensor, correlated), ``sigma`` (8-bit units; implies
-            gaussian), ``iso`` (implies sensor), ``spread`` (px, of correlated and sensor noise).
+            gaussian), ``iso`` (implies sensor), ``shot`` and ``read`` (of a measured camera, in
+            linear light; imply sensor), ``spread`` (px, of correlated and sensor noise).
 
     Returns:
         Noisy image in [0, 1] and the parameters per sample.
     """
     draw = Draws(severity, generator, fixed)
-    kinds = draw.kind(_KINDS, implied={"sigma": "gaussian", "iso": "sensor"})
+    implied = {"sigma": "gaussian", "iso": "sensor", "shot": "sensor", "read": "sensor"}
+    kinds = draw.kind(_KINDS, implied=implied)
     sensor, gray = mask(kinds, "sensor"), mask(kinds, "gray")
     correlated = mask(kinds, "correlated")
     sigma = draw.named("sigma", draw.linear(3, 50), ~sensor, (0, 255))
@@ -41,6 +43,10 @@ def noise(
     spread = torch.where(sensor & draw.happens(0.5), torch.zeros(1), spread)
     spread = draw.named("spread", spread, correlated | sensor, (0, 8))
     shot, read = sensor_noise(iso, draw.randn(draw.count))
+    if fixed and "shot" in fixed:
+        shot = draw.named("shot", shot, sensor, (0, 1))
+    if fixed and "read" in fixed:
+        read = draw.named("read", read, sensor, (0, 1))
     standard = draw.randn(*clean.shape)
     standard[gray] = standard[gray][:, :1].expand(-1, 3, -1, -1)
     standard = _correlate(standard, torch.where(correlated | sensor, spread, torch.zeros(1)))

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from autodir.errors import ContractError, PromptError
+from autodir.errors import ConfigError, ContractError, PromptError
 from autodir.synthesis.draws import Fixed, Parameters
 from autodir.synthesis.operators import OPERATORS, quantize_8bit
+from autodir.synthesis.second_order import degrade_second_order
 
 # Scene, lens, exposure, sensor, file: the order in which a photo meets them.
 PHYSICAL_ORDER: tuple[str, ...] = (
@@ -28,6 +29,9 @@ PHYSICAL_ORDER: tuple[str, ...] = (
     "low_resolution",
     "compression",
 )
+
+# The published second-order chains count as one degradation: ``recipe`` among its parameters.
+SECOND_ORDER_KEY = "low_resolution"
 
 # An earlier degradation outranks the last one where it is stronger by this much severity.
 _OUTRANKS = 0.35
@@ -133,6 +137,10 @@ def apply(
         severity = torch.full((len(clean),), float(severity))
     if severity.shape != clean.shape[:1]:
         raise ContractError(f"severity must be ({len(clean)},), got {tuple(severity.shape)}")
+    if key == SECOND_ORDER_KEY and fixed and "recipe" in fixed:
+        if len(fixed) > 1:
+            raise ConfigError("a recipe draws everything itself", "give recipe=NAME alone")
+        return degrade_second_order(clean, generator, str(fixed["recipe"]))
     return OPERATORS[key](clean, severity, generator, fixed)
 
 
@@ -204,6 +212,8 @@ def draw_batch(
     *,
     keys: Sequence[str] = tuple(OPERATORS),
     share: tuple[float, float, float] = (0.6, 0.3, 0.1),
+    least: float = 0.0,
+    emphasis: Mapping[str, float] | None = None,
     quantize: bool = True,
 ) -> Batch:
     """Draw a training batch.
@@ -213,6 +223,8 @@ def draw_batch(
         generator: source of all randomness, on the CPU.
         keys: K degradations to draw from, in the order in which labels count them.
         share: fractions of samples with one degradation, with two or three, and with none.
+        least: smallest severity drawn.
+        emphasis: factor on how often a degradation comes alone, 1 where not named.
         quantize: round the degraded images to 8 bits, as files are.
 
     Returns:
@@ -227,9 +239,11 @@ def draw_batch(
     count = len(clean)
     present = torch.zeros(count, len(order), dtype=torch.bool)
     weights = _single_weights(len(order), share)
+    weights = weights * torch.tensor([(emphasis or {}).get(key, 1.0) for key in order])
     for index, size in enumerate(_sizes(count, len(order), share, generator)):
         present[index, _subset(order, size, weights, generator)] = True
-    severities = torch.rand(count, len(order), generator=generator) * present
+    drawn = torch.rand(count, len(order), generator=generator)
+    severities = (least + (1 - least) * drawn) * present
     severities[present.sum(1) > 1] *= _COMPOSITE_SEVERITY
     main = torch.full((count,), -1, dtype=torch.long)
     for index in range(count):

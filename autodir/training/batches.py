@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from autodir.prompts import Taxonomy
-from autodir.synthesis.recipe import draw_batch
+from autodir.synthesis.recipe import SECOND_ORDER_KEY, draw_batch
+from autodir.synthesis.second_order import degrade_second_order
 from autodir.training.data import PairPool, PhotoPool
 
 logger = logging.getLogger(__name__)
@@ -62,6 +63,9 @@ class Batches:
         taxonomy: the labels, in softmax order.
         device: where the degradations are computed and the batches lie.
         share: shares of one degradation, of several, of clean photos.
+        emphasis: factor on how often a degradation comes alone.
+        chain: a key of `autodir.synthesis.second_order.RECIPES`, which degrades the samples of low
+            resolution alone in place of the usual operator.
     """
 
     def __init__(
@@ -72,9 +76,12 @@ class Batches:
         *,
         device: torch.device | None = None,
         share: tuple[float, float, float] = (0.6, 0.3, 0.1),
+        emphasis: Mapping[str, float] | None = None,
+        chain: str | None = None,
     ) -> None:
         self.photos, self.pairs, self.taxonomy = photos, pairs, taxonomy
         self.device, self.share = device or torch.device("cpu"), share
+        self.emphasis, self.chain = emphasis, chain
         self.keys = tuple(degradation.key for degradation in taxonomy)
 
     def draw(
@@ -84,10 +91,13 @@ class Batches:
         generator: torch.Generator,
         *,
         scale: tuple[float, float] = (0.5, 1.0),
+        least: float = 0.0,
     ) -> Drawn:
-        """A mixed batch of ``count`` crops of ``size`` pixels."""
+        """A mixed batch of ``count`` crops of ``size`` pixels, of severity ``least`` or more."""
         clean = self.photos.crops(count, size, generator, scale=scale).to(self.device)
-        batch = draw_batch(clean, generator, keys=self.keys, share=self.share)
+        batch = draw_batch(
+            clean, generator, keys=self.keys, share=self.share, least=least, emphasis=self.emphasis
+        )
         softmax_index = torch.tensor(
             [self.taxonomy.index(key) for key in (*self.keys, self.taxonomy.clean)]
         )
@@ -95,7 +105,17 @@ class Batches:
             degraded=batch.degraded, target=batch.target,
             label=softmax_index.to(self.device)[batch.label], presence=batch.presence.float(),
         )  # fmt: skip
+        if self.chain is not None:
+            self._chained(drawn, clean, self.chain, generator)
         return self._with_real(drawn, size, generator)
+
+    def _chained(self, drawn: Drawn, clean: Tensor, chain: str, generator: torch.Generator) -> None:
+        """Degrade the samples of low resolution alone by a published chain, in place."""
+        of_kind = drawn.label == self.taxonomy.index(SECOND_ORDER_KEY)
+        rows = (of_kind & (drawn.presence.sum(1) == 1)).nonzero().flatten()
+        if len(rows):
+            drawn.degraded[rows], _ = degrade_second_order(clean[rows], generator, chain)
+            drawn.target[rows] = clean[rows]
 
     def _with_real(self, drawn: Drawn, size: int, generator: torch.Generator) -> Drawn:
         """Replace some samples of a single degradation by real pairs of the same one."""

@@ -51,33 +51,38 @@ def train_diffusion(
     options: LoopOptions,
     run_dir: Path,
     batch: int = BATCH,
+    crop: int | None = None,
 ) -> LatentDiffusion:
     """Train the U-Net in place (arXiv:2112.10752, Eq. 2, for the schedule's prediction).
 
     Args:
-        diffusion: autoencoder and text tower are used as they are; the U-Net is trained.
+        diffusion: autoencoder and text tower are used as they are; the U-Net is trained,
+            or its adapter, whichever asks for gradients.
         batches: source of degraded crops and targets.
         instructions: source of the text embeddings.
         options: schedule and budget.
         run_dir: logs, samples and resumable state.
         batch: crops in a step.
+        crop: their side in pixels; `CROP` by default.
 
     Returns:
         ``diffusion`` with the averaged U-Net.
     """
     autoencoder, kind = diffusion.autoencoder.eval(), diffusion.schedule.config.prediction
     null = diffusion.phrases.encode([NULL_PHRASE])
+    side = crop or CROP
 
     def loss(
         network: nn.Module, generator: torch.Generator, progress: float
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        drawn = batches.draw(batch, CROP, generator)
+        drawn = batches.draw(batch, side, generator)
         text = instructions.draw(drawn.label, generator)
         with torch.no_grad():
-            both = autoencoder.scale(autoencoder.encode(torch.cat([drawn.degraded, drawn.target])))
-        image, x0 = both.chunk(2)
+            raw = autoencoder.encode(torch.cat([drawn.degraded, drawn.target]))
+        image, x0 = autoencoder.scale(raw).chunk(2)
+        seen = image if diffusion.config.scaled_condition else raw[:batch]
         cond = drop(
-            Conditioning(text=text, null_text=null, image_latents=image),
+            Conditioning(text=text, null_text=null, image_latents=seen),
             text=torch.rand(batch, generator=generator) < DROP_TEXT,
             image=torch.rand(batch, generator=generator) < DROP_IMAGE,
         )
@@ -107,7 +112,7 @@ def train_diffusion(
         return (weight * error).mean(), {"of_input": figure}
 
     show = torch.Generator().manual_seed(1)
-    examples = batches.draw(8, CROP, show)
+    examples = batches.draw(8, side, show)
     told = instructions.draw(examples.label, show)
 
     def sample(network: nn.Module, path: Path) -> None:
@@ -115,5 +120,5 @@ def train_diffusion(
         restored = diffusion.sample(cond, NoiseSource(0))
         save_sheet([examples.degraded, restored, examples.target], path)
 
-    fit(diffusion.unet, loss, options, run_dir, sample)
+    fit(diffusion.network, loss, options, run_dir, sample)
     return diffusion

@@ -19,6 +19,8 @@ import torch
 
 from autodir.checkpoint import INDEX, RUNS, Model, build_small, load_model, save_model
 from autodir.config import TrainOptions
+from autodir.diffusion.adapters import build_adapter
+from autodir.diffusion.wrapping import FeatureWrapping
 from autodir.errors import ConfigError
 from autodir.prompts import load_phrases
 from autodir.training.autoencoder import BATCH as AUTOENCODER_BATCH
@@ -26,22 +28,29 @@ from autodir.training.autoencoder import LEARNING_RATE as AUTOENCODER_RATE
 from autodir.training.autoencoder import train_autoencoder
 from autodir.training.batches import Batches
 from autodir.training.biqa import BATCH as BIQA_BATCH
+from autodir.training.biqa import EMPHASIS as BIQA_EMPHASIS
 from autodir.training.biqa import LEARNING_RATE as BIQA_RATE
 from autodir.training.biqa import SHARE as BIQA_SHARE
 from autodir.training.biqa import train_biqa
 from autodir.training.calibration import calibrate
+from autodir.training.cfw import BATCH as WRAPPING_BATCH
+from autodir.training.cfw import LEARNING_RATE as WRAPPING_RATE
+from autodir.training.cfw import train_wrapping
 from autodir.training.correction import BATCH as CORRECTION_BATCH
+from autodir.training.correction import EMPHASIS, train_correction
 from autodir.training.correction import LEARNING_RATE as CORRECTION_RATE
-from autodir.training.correction import train_correction
 from autodir.training.data import PairPool, PhotoPool
 from autodir.training.diffusion import BATCH as DIFFUSION_BATCH
 from autodir.training.diffusion import LEARNING_RATE as DIFFUSION_RATE
 from autodir.training.diffusion import train_diffusion
 from autodir.training.instructions import Instructions
-from autodir.training.loop import LoopOptions
+from autodir.training.loop import LoopOptions, processes
 from autodir.training.text import TextRecipe, train_text
 
 logger = logging.getLogger(__name__)
+
+Start = Callable[[Path], None]
+"""Writes a model folder to start from."""
 
 SHARES: Mapping[str, float] = {
     "text": 0.04,
@@ -54,6 +63,37 @@ SHARES: Mapping[str, float] = {
 """Shares of the budget of ``train all``, in the order of the stages."""
 
 
+ADAPTER_RATE = 5e-4
+EXTRAS = ("adapter", "cfw")
+"""Stages of optional parts, which ``train all`` leaves out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What a scale has otherwise than the stage's own module says.
+
+    Attributes:
+        rate: peak learning rate.
+        batch: crops in a step, in each process.
+        crop: side of the crops in pixels; of the diagnosis, the largest of three.
+        steps: sampling steps while the correction is trained.
+    """
+
+    rate: float
+    batch: int
+    crop: int
+    steps: int | None = None
+
+
+SD15: Mapping[str, Recipe] = {
+    "biqa": Recipe(rate=3e-6, batch=16, crop=512),
+    "diffusion": Recipe(rate=1e-4, batch=8, crop=512),
+    "correction": Recipe(rate=1e-3, batch=4, crop=256, steps=8),
+}
+"""Stages of the published shapes. Text tower and autoencoder come trained and stay as they are: the
+U-Net has learnt to read the one and to write for the other."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Stage:
     """What a stage is given: the model so far, the data, the budget, its folder."""
@@ -64,12 +104,17 @@ class _Stage:
     run_dir: Path
     batches: Batches
     fresh: bool
+    recipe: Recipe | None
 
     def batch(self, usual: int) -> int:
-        return self.options.batch or usual
+        return self.options.batch or (self.recipe.batch if self.recipe else usual)
+
+    @property
+    def crop(self) -> int | None:
+        return self.options.crop or (self.recipe.crop if self.recipe else None)
 
 
-def run_part(options: TrainOptions) -> Path:
+def run_part(options: TrainOptions, start: Start | None = None) -> Path:
     """Train one part, or all of them in order, and write the model folder.
 
     A stage starts from ``options.out`` where that is a model already, else from ``options.init``,
@@ -78,9 +123,10 @@ def run_part(options: TrainOptions) -> Path:
 
     Args:
         options: which part, on what data, for how long.
+        start: writes the model to start from into ``options.out`` where there is none yet.
 
     Returns:
-        The model folder.
+        The model folder. Of several processes the first one writes it.
 
     Raises:
         ConfigError: the data folder is missing or holds no photos.
@@ -88,21 +134,48 @@ def run_part(options: TrainOptions) -> Path:
     """
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    together = processes()
+    if start is not None and together.is_main_process and not (options.out / INDEX).is_file():
+        start(options.out)
+    together.wait_for_everyone()
+    device = together.device
     model, fresh = _start(options)
     model.to(device)
     photos = PhotoPool(options.data)
     pairs = PairPool(options.pairs)
-    batches = Batches(photos, pairs, model.taxonomy, device=device)
-    names = list(SHARES) if options.part == "all" else [options.part]
+    batches = Batches(photos, pairs, model.taxonomy, device=device, chain=options.second_order)
+    recipes = SD15 if model.scale == "sd15" else None
+    names = stages_of(options.part, model.scale)
+    whole = sum(SHARES.get(name, 1.0) for name in names)
     for name in names:
         if options.part == "all" and options.resume and name in model.training:
             logger.info("%s is done already", name)
             continue
-        budget = options.budget * (SHARES[name] if options.part == "all" else 1.0)
-        _run_stage(name, model, options, budget, batches, fresh)
-        save_model(model.eval(), options.out)
+        budget = options.budget * SHARES.get(name, 1.0) / whole
+        recipe = recipes.get(name) if recipes else None
+        _run_stage(name, model, options, budget, batches, fresh, recipe)
+        if together.is_main_process:
+            save_model(model.eval(), options.out)
+        together.wait_for_everyone()
     return options.out
+
+
+def stages_of(part: str, scale: str) -> list[str]:
+    """The stages that a part stands for, in order.
+
+    Raises:
+        ConfigError: the part is one that this scale takes as it comes.
+    """
+    own = [name for name in SHARES if scale != "sd15" or name in (*SD15, "calibration")]
+    if part == "all":
+        return own
+    if part in EXTRAS:
+        return [part]
+    if part not in own:
+        raise ConfigError(
+            f"{scale} takes its {part} as it comes", f"train one of {', '.join(own)}, or all"
+        )
+    return [part]
 
 
 def _start(options: TrainOptions) -> tuple[Model, bool]:
@@ -114,20 +187,24 @@ def _start(options: TrainOptions) -> tuple[Model, bool]:
 
 
 def _run_stage(
-    name: str, model: Model, options: TrainOptions, budget: float, batches: Batches, fresh: bool
-) -> None:
+    name: str, model: Model, options: TrainOptions, budget: float, batches: Batches, fresh: bool,
+    recipe: Recipe | None,
+) -> None:  # fmt: skip
     if name not in _STAGES:
         raise ConfigError(f"no training stage {name!r}", f"choose from {', '.join(_STAGES)}")
     rate, run = _STAGES[name]
     loop = LoopOptions(
         budget=budget,
-        learning_rate=options.learning_rate or rate,
+        learning_rate=options.learning_rate or (recipe.rate if recipe else rate),
         seed=options.seed,
         resume=options.resume,
         precision="bf16" if options.precision == "auto" else options.precision,
     )
     for module in model.modules.values():
-        module.train().requires_grad_(True)
+        # Convolutions read pixel by pixel: up to twice as fast, for the frozen parts too.
+        module.to(memory_format=torch.channels_last).train().requires_grad_(True)
+    if options.checkpointing:
+        _recompute(model)
     run_dir = options.out / RUNS / name
     never = name not in model.training
     started = time.time()
@@ -139,6 +216,7 @@ def _run_stage(
         run_dir=run_dir,
         batches=batches,
         fresh=fresh or never,
+        recipe=recipe,
     )
     figures = run(stage)
     rounds = model.training.setdefault(name, [])
@@ -156,6 +234,15 @@ def _run_stage(
             **figures,
         }
     )
+
+
+def _recompute(model: Model) -> None:
+    """Let the large networks compute activations again in the backward pass (arXiv:1604.06174)."""
+    model.unet.enable_gradient_checkpointing()
+    model.scm.network.checkpointing = True
+    tower = model.clip.towers.visual
+    if hasattr(tower, "set_grad_checkpointing"):
+        tower.set_grad_checkpointing()
 
 
 def _elapsed(run_dir: Path, seconds: float) -> float:
@@ -182,8 +269,15 @@ def _text(stage: _Stage) -> dict[str, Any]:
 def _biqa(stage: _Stage) -> dict[str, Any]:
     quality = stage.model.quality_model()
     same = stage.batches
-    batches = Batches(same.photos, same.pairs, same.taxonomy, device=same.device, share=BIQA_SHARE)
-    train_biqa(quality, batches, stage.loop, stage.run_dir, stage.batch(BIQA_BATCH))
+    batches = Batches(
+        same.photos, same.pairs, same.taxonomy, device=same.device, share=BIQA_SHARE,
+        emphasis=BIQA_EMPHASIS, chain=same.chain,
+    )  # fmt: skip
+    side = stage.crop
+    train_biqa(
+        quality, batches, stage.loop, stage.run_dir, stage.batch(BIQA_BATCH),
+        (side // 2, side * 3 // 4, side) if side else None,
+    )  # fmt: skip
     return {}
 
 
@@ -206,22 +300,63 @@ def _diffusion(stage: _Stage) -> dict[str, Any]:
         stage.loop,
         stage.run_dir,
         stage.batch(DIFFUSION_BATCH),
+        stage.crop,
     )
+    return {}
+
+
+def _adapter(stage: _Stage) -> dict[str, Any]:
+    """The U-Net is frozen; a fresh adapter, or the one of the same kind, learns its loss."""
+    model, kind = stage.model, stage.options.kind
+    if model.adapter is None or model.adapter.config["kind"] != kind:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(stage.options.seed)
+            model.adapter = build_adapter({"kind": kind}, model.unet).to(stage.batches.device)
+    model.eval()
+    model.adapter.train().requires_grad_(True)
+    train_diffusion(
+        model.latent_diffusion(), stage.batches, _instructions(model), stage.loop, stage.run_dir,
+        stage.batch(DIFFUSION_BATCH), stage.crop,
+    )  # fmt: skip
+    return {"kind": kind}
+
+
+def _cfw(stage: _Stage) -> dict[str, Any]:
+    model = stage.model
+    if model.wrapping is None:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(stage.options.seed)
+            fresh = FeatureWrapping.beside(model.autoencoder)
+        model.wrapping = fresh.to(stage.batches.device)
+    model.eval()
+    model.wrapping.train().requires_grad_(True)
+    train_wrapping(
+        model.wrapping, model.latent_diffusion(), stage.batches, _instructions(model), stage.loop,
+        stage.run_dir, stage.batch(WRAPPING_BATCH),
+    )  # fmt: skip
     return {}
 
 
 def _correction(stage: _Stage) -> dict[str, Any]:
     stage.model.eval()
     stage.model.scm.train().requires_grad_(True)
+    same = stage.batches
+    batches = Batches(
+        same.photos, same.pairs, same.taxonomy, device=same.device, emphasis=EMPHASIS,
+        chain=same.chain,
+    )  # fmt: skip
     train_correction(
-        stage.model.scm, stage.model.latent_diffusion(), stage.batches, _instructions(stage.model),
+        stage.model.scm, stage.model.latent_diffusion(), batches, _instructions(stage.model),
         stage.loop, stage.run_dir, batch=stage.batch(CORRECTION_BATCH),
-        sample_from=0.1 if stage.fresh else 0.0,
+        sample_from=0.1 if stage.fresh else 0.0, crop=stage.crop,
+        steps=stage.recipe.steps if stage.recipe else None,
     )  # fmt: skip
     return {}
 
 
 def _calibration(stage: _Stage) -> dict[str, Any]:
+    if not processes().is_main_process:  # measured once, and saved by the main process
+        return {}
     stage.model.eval()
     photos = PhotoPool(stage.options.data, held_out=True)
     stage.model.calibration = calibrate(
@@ -240,5 +375,7 @@ _STAGES: Mapping[str, tuple[float, Callable[[_Stage], dict[str, Any]]]] = {
     "autoencoder": (AUTOENCODER_RATE, _autoencoder),
     "diffusion": (DIFFUSION_RATE, _diffusion),
     "correction": (CORRECTION_RATE, _correction),
+    "adapter": (ADAPTER_RATE, _adapter),
+    "cfw": (WRAPPING_RATE, _cfw),
     "calibration": (1.0, _calibration),
 }

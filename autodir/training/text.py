@@ -22,7 +22,7 @@ from autodir.phrases import UNKNOWN, PhraseCorpus, Word, augment
 from autodir.prompts import Taxonomy, load_heldout, load_phrases, load_taxonomy
 from autodir.records import TextEmbedding
 from autodir.tokens import Tokens
-from autodir.training.loop import LoopOptions, fit
+from autodir.training.loop import LoopOptions, fit, processes
 
 logger = logging.getLogger(__name__)
 
@@ -292,6 +292,8 @@ def train_text(
     clip.eval()
     heldout = {k: v for k, v in load_heldout().items() if k in taxonomy or k == UNKNOWN}
     metrics = measure(clip, taxonomy, heldout)
+    if not processes().is_main_process:
+        return metrics
     clip.save(run_dir)
     (run_dir / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     return metrics

@@ -1,5 +1,6 @@
 """Which files are read, and where results go."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,59 @@ def test_a_folder_of_results_inside_is_no_input(photos):
 def test_a_folder_that_is_named_is_read_even_if_the_results_go_there(photos, exclude):
     assert found("photos", exclude=Path(exclude)) == ["photos/a.PNG", "photos/b.jpg"]
     assert found("photos/*.jpg", exclude=Path(exclude)) == ["photos/b.jpg"]
+
+
+def test_circles_of_links_end_and_every_photo_is_found_once(photos):
+    (photos / "sub" / "deep" / "up").symlink_to(photos)
+    (photos / "self").symlink_to(photos / "self")
+    (photos / "sub" / "round").symlink_to(photos / "sub")
+    (photos / "apart").symlink_to(photos.parent / "elsewhere")
+    elsewhere = photos.parent / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "g.jpg").write_bytes(b"x")
+    (elsewhere / "back").symlink_to(photos)
+    assert found("photos", recursive=True) == [
+        "photos/a.PNG",
+        "photos/apart/g.jpg",
+        "photos/b.jpg",
+        "photos/sub/d.webp",
+        "photos/sub/deep/e.tif",
+    ]
+    assert found("photos") == ["photos/a.PNG", "photos/b.jpg"]
+
+
+def test_a_folder_that_is_a_link_is_searched(photos):
+    (photos.parent / "link").symlink_to(photos)
+    assert found("link") == ["link/a.PNG", "link/b.jpg"]
+
+
+def test_a_link_to_nothing_and_a_folder_that_cannot_be_listed_are_not_passed_over(
+    photos, monkeypatch
+):
+    (photos / "gone.jpg").symlink_to(photos / "nothing.jpg")
+    (photos / "circle.jpg").symlink_to(photos / "circle.jpg")
+    iterdir = Path.iterdir
+
+    def fail(self):
+        if self.name == "deep":
+            raise PermissionError(13, "Permission denied")
+        return iterdir(self)
+
+    monkeypatch.setattr(Path, "iterdir", fail)
+    assert found("photos", recursive=True) == [
+        "photos/a.PNG",
+        "photos/b.jpg",
+        "photos/circle.jpg",
+        "photos/gone.jpg",
+        "photos/sub/d.webp",
+        "photos/sub/deep",
+    ]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_a_pipe_in_a_folder_is_no_photo(photos):
+    os.mkfifo(photos / "pipe.jpg")
+    assert found("photos") == ["photos/a.PNG", "photos/b.jpg"]
 
 
 def test_a_named_file_is_taken_whatever_it_is(photos):
@@ -263,3 +317,19 @@ def test_a_broken_link_is_a_taken_name(photos):
     link.symlink_to(photos / "nothing.jpg")
     with pytest.raises(ImageError, match="exists"):
         settle_output(link, Source(path=photos / "b.jpg"))
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        (None, "photos/IMG.restored.tif"),
+        ("out/", "out/IMG.tif"),
+        ("{stem}-fixed{ext}", "IMG-fixed.tif"),
+        ("fixed.png", "fixed.png"),
+    ],
+)
+def test_the_result_of_a_raw_file_is_a_tiff(output, expected):
+    source = Source(path=Path("photos/IMG.CR3"))
+    assert plan_output(source, output) == Path(expected)
+    with pytest.raises(ConfigError, match="no image format"):
+        plan_output(source, "fixed.cr3")

@@ -1,5 +1,10 @@
+import sys
+from pathlib import Path
+
 import pytest
 import torch
+
+from autodir.errors import ConfigError
 
 
 def test_yardstick_is_the_published_17_million(program):
@@ -50,3 +55,37 @@ def test_table_of_sizes_tells_how_far_from_linear(program):
     rows = program("speed/pixels").tabulate(measured)["rows"]
     assert rows[0] == ["1 (866×1155)", "2.00", "2.00", "1", "1.00"]
     assert rows[1] == ["2 (1225×1633)", "6.00", "3.00", "", "1.50"]
+
+
+def test_photos_of_a_folder_all_differ(program, tmp_path):
+    program("speed/folder").make_photos(tmp_path / "photos", 5, 16)
+    files = sorted((tmp_path / "photos").iterdir())
+    assert len({path.read_bytes() for path in files}) == 5
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="there is no /proc here")
+def test_a_run_is_watched_until_it_ends(program, tmp_path):
+    ledger = tmp_path / "ledger"
+    code = (
+        f"import pathlib, time; path = pathlib.Path({str(ledger)!r}); path.write_text('1\\n2\\n');"
+        "time.sleep(0.5); path.write_text('1\\n2\\n3\\n'); time.sleep(0.5)"
+    )
+    curve = program("speed/folder").watch([sys.executable, "-c", code], ledger, 0.05)
+    assert [curve[0]["photos"], curve[-1]["photos"]] == [2, 3]
+    assert min(point["bytes"] for point in curve) > 1 << 20
+    with pytest.raises(ConfigError, match="code 3"):
+        program("speed/folder").watch([sys.executable, "-c", "raise SystemExit(3)"], ledger, 0.05)
+
+
+def test_growth_is_that_of_the_peak_after_half_of_the_photos(program):
+    sizes = [100, 110, 110, 110, 110, 110, 121, 110, 110, 110]
+    curve = [
+        {"seconds": 2.0 * (i + 1), "photos": 10 * (i + 1), "bytes": size << 20}
+        for i, size in enumerate(sizes)
+    ]
+    table = program("speed/folder").tabulate(curve, 100)
+    assert table["growth_after_half"] == pytest.approx(0.1)
+    assert table["growth_after_tenth"] == pytest.approx(0.21)
+    assert table["rows"][0] == ["10", "2.0", "5.0", "100"]
+    assert table["rows"][-1] == ["100", "20.0", "5.0", "110"]
+    assert len(table["rows"]) == 10

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import jsonschema
 import numpy as np
 import PIL.Image
 import pytest
 import torch
 
+from autodir.cli.console import Console
 from autodir.config import RestoreOptions
+from autodir.diagnosis.maps import PresenceMap
 from autodir.errors import CheckpointError, PromptError
 from autodir.imaging.io import Photo
 from autodir.prompts import load_taxonomy
-from autodir.records import Diagnosis, Mixture, Report, Restoration, Step
+from autodir.records import Diagnosis, Mixture, Report, Restoration, Severity, Step
+from autodir.report import to_json
+from autodir.schema import json_schema
 
 Run = Callable[..., int]
 
@@ -50,7 +56,12 @@ class FakeRestorer:
 
     @classmethod
     def from_pretrained(
-        cls, name: str, device: str = "auto", precision: str = "auto", threads: int | None = None
+        cls,
+        name: str,
+        device: str = "auto",
+        precision: str = "auto",
+        threads: int | None = None,
+        **unused: object,
     ) -> FakeRestorer:
         if name != "small":
             raise CheckpointError(f"no model {name!r}", "known models: small")
@@ -66,7 +77,15 @@ class FakeRestorer:
             presence={"underexposure": 0.95 if dark else 0.1, "noise": 0.6},
             main=main,
             mixture=Mixture(phrases=("brighter",), weights=(1.0,)),
+            severity={"noise": Severity(value=3.06, error=1.0, unit="levels")},
         )
+
+    def maps(self, source: Photo) -> dict[str, PresenceMap]:
+        centers = torch.tensor([6.0])
+        found = PresenceMap(
+            logits=torch.zeros(1, 1), rows=centers, columns=centers, size=source.size
+        )
+        return {"noise": found, "rain": found}
 
     def plan(self, source: Photo, options: RestoreOptions) -> list[PlannedStep]:
         if options.prompt:
@@ -118,6 +137,29 @@ class FakeRestorer:
         if "dark" not in text:
             raise PromptError(f"{text!r} names no known degradation", "known: underexposure")
         return "underexposure"
+
+
+def strictly(schema: Any) -> Any:
+    """The same schema, refusing fields that it does not name: ours are all written down."""
+    if isinstance(schema, list):
+        return [strictly(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {"additionalProperties": False} if "required" in schema else {}
+    return {key: strictly(part) for key, part in schema.items()} | closed
+
+
+@pytest.fixture(autouse=True)
+def emitted_lines_keep_their_schema(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a command of any test writes as JSON is held against its published schema."""
+    emit = Console.emit
+
+    def check_and_emit(console: Console, document: Mapping[str, Any]) -> None:
+        line = json.loads(to_json(document))
+        jsonschema.validate(line, strictly(json_schema(line["schema"])))
+        emit(console, document)
+
+    monkeypatch.setattr(Console, "emit", check_and_emit)
 
 
 @pytest.fixture(autouse=True)

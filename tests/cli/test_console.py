@@ -7,9 +7,11 @@ import logging
 from dataclasses import dataclass
 
 import pytest
+from rich.progress import Progress
 
-from autodir.cli.console import Console
+from autodir.cli.console import Console, _Rate
 from autodir.errors import ConfigError
+from autodir.report import error_to_dict
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,10 @@ def test_lines_are_neither_wrapped_nor_read_as_markup(capsys: Capture) -> None:
 
 
 def test_json_is_one_line_on_stdout(capsys: Capture) -> None:
-    Console(json=True).emit({"a": 1})
+    document = error_to_dict(ConfigError("wrong", "do this"))
+    Console(json=True).emit(document)
     out, err = capsys.readouterr()
-    assert (json.loads(out), err) == ({"a": 1}, "")
+    assert (json.loads(out), err, out.count("\n")) == (document, "", 1)
 
 
 def test_there_is_no_progress_bar_without_a_terminal(capsys: Capture) -> None:
@@ -73,6 +76,50 @@ def test_a_terminal_gets_a_progress_bar_on_stderr(
     out, err = capsys.readouterr()
     assert out == ""
     assert "photo.jpg" in err
+
+
+def test_all_photos_have_a_bar_around_that_of_each(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    console = Console()
+    with console.overall(3) as advance:
+        with console.progress("photo.jpg") as steps:
+            assert steps is not None
+            steps(Step(index=0, total=2))
+        advance(True)
+        advance(False)
+        shown = console._shown
+        assert shown is not None
+        (task,) = shown.tasks
+        assert (task.completed, task.total) == (1, 2)
+        console.say("a line between")
+    out, err = capsys.readouterr()
+    assert out == "a line between\n"
+    assert "photos" in err
+    assert console._shown is None
+
+
+def test_one_photo_has_no_bar_of_all(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    with Console().overall(1) as advance:
+        advance(True)
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.25, "4 photos/s"), (10.0, "6 photos/min"), (None, "")]
+)
+def test_a_rate_is_told_in_seconds_or_minutes(seconds: float | None, text: str) -> None:
+    now = [0.0]
+    progress = Progress(get_time=lambda: now[0])
+    task = progress.add_task("photos", total=10, unit="photos")
+    for _ in range(4 if seconds else 0):
+        now[0] += seconds or 0
+        progress.advance(task)
+    assert _Rate().render(progress.tasks[0]).plain == text
 
 
 def test_a_dumb_terminal_gets_no_progress_bar(monkeypatch: pytest.MonkeyPatch) -> None:

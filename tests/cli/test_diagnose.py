@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import PIL.Image
 import pytest
 
 Run = Callable[..., int]
@@ -19,7 +20,7 @@ def test_one_line_for_each_photo_and_nothing_is_written(
 ) -> None:
     assert run("diagnose", "dark.png", "good.jpg") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines == ["dark.png  underexposure 0.90  also noise 0.60", "good.jpg  clean"]
+    assert lines[:2] == ["dark.png  underexposure 0.90  also noise 0.60", "good.jpg  clean"]
     assert sorted(path.name for path in dark.parent.iterdir()) == ["dark.png", "good.jpg"]
 
 
@@ -64,6 +65,33 @@ def test_fail_on_ends_with_10_where_one_is_found(
 
 def test_fail_on_lets_clean_photos_pass(run: Run, good: Path) -> None:
     assert run("diagnose", "good.jpg", "--fail-on", "any") == 0
+
+
+def test_a_heat_map_of_each_degradation_is_written(
+    run: Run, dark: Path, good: Path, capsys: Capture
+) -> None:
+    assert run("diagnose", ".", "--map", "maps", "--json") == 0
+    documents = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert documents[0]["maps"] == {
+        "noise": "maps/dark.png.noise.png",
+        "rain": "maps/dark.png.rain.png",
+    }
+    written = sorted(path.name for path in (dark.parent / "maps").iterdir())
+    expected = [f"{n}.{key}.png" for n in ("dark.png", "good.jpg") for key in ("noise", "rain")]
+    assert written == expected
+    with PIL.Image.open(dark.parent / "maps/dark.png.noise.png") as image:
+        assert image.size == (16, 12)
+        assert sum(image.getpixel((3, 3))) / 3 / 255 == pytest.approx(0.5, abs=0.01)
+
+
+def test_severity_stands_in_the_json_and_is_shown_when_verbose(
+    run: Run, dark: Path, capsys: Capture
+) -> None:
+    assert run("diagnose", "dark.png", "--json") == 0
+    severity = json.loads(capsys.readouterr().out)["severity"]
+    assert severity == {"noise": {"value": 3.06, "error": 1.0, "unit": "levels"}}
+    assert run("diagnose", "dark.png", "-v") == 0
+    assert "3.06 ± 1 levels" in capsys.readouterr().out
 
 
 def test_flags_that_write_are_unknown_here(run: Run, dark: Path) -> None:

@@ -25,6 +25,18 @@ FIGURES = {
     "seconds": 0.5,
     "metrics": {},
 }
+HEAD = {
+    "schema": suites.SCHEMA,
+    "suite_sha256": "ab",
+    "title": "Noise",
+    "kind": "restoration",
+    "seed": 0,
+    "limit": None,
+    "model": {},
+    "circumstances": {},
+    "seconds": 1.5,
+    "peak_memory_bytes": None,
+}
 RECOGNITION = {"accuracy": 0.934, "pictures": 100, "false_alarms": None, "clean_pictures": 0}
 
 
@@ -37,7 +49,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         seen.append({"suite": suite, "data": data, "restorer": restorer, **options})
         if "recognition" in suite:
             return {"suite": suite, "recognition": RECOGNITION}
-        return {"suite": suite, "sets": {"CBSD68": {"whole": FIGURES}}}
+        return HEAD | {"suite": suite, "sets": {"CBSD68": {"whole": FIGURES}}}
 
     monkeypatch.setattr(suites, "run_suite", run_suite)
     return seen

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from autodir.cli.console import Console
-from autodir.cli.inputs import FilesFailedError, go_through
+from autodir.cli.inputs import go_through
+from autodir.cli.tally import FilesFailedError
 from autodir.errors import ImageError
 from autodir.report import RESTORATION_SCHEMA
 

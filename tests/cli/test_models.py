@@ -6,11 +6,15 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from autodir import checkpoint
 from autodir.checkpoint import ModelInfo
+from autodir.conversion import official
+from autodir.conversion.official import Conversion
 from autodir.errors import CheckpointError
+from autodir.schema import json_schema
 
 Run = Callable[..., int]
 Capture = pytest.CaptureFixture[str]
@@ -75,6 +79,65 @@ def test_a_whole_model_is_verified(run: Run, capsys: Capture) -> None:
     assert "1 files are as they were saved" in capsys.readouterr().out
     assert run("models", "verify", "tiny", "--json") == 0
     assert json.loads(capsys.readouterr().out)["whole"] is True
+
+
+@pytest.fixture
+def conversions(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, Path, str]]:
+    """A conversion that only notes what it was asked for."""
+    asked: list[tuple[Path, Path, str]] = []
+
+    def convert(source: Path, folder: Path, *, dtype: str, tell: official.Tell) -> Conversion:
+        asked.append((source, folder, dtype))
+        tell("unet: 686 tensors")
+        return Conversion(
+            folder=folder,
+            source_sha256="ab" * 32,
+            consumed=2188,
+            ignored={"noise schedule": ("betas",), "positions": ("x.position_ids",)},
+            tensors={"unet": 686},
+            wide=("scm.intro",),
+            seconds=61.4,
+        )
+
+    monkeypatch.setattr(official, "convert", convert)
+    return asked
+
+
+def test_a_conversion_says_what_it_did(
+    run: Run, capsys: Capture, conversions: list[tuple[Path, Path, str]]
+) -> None:
+    assert run("models", "convert", "autodir.ckpt", "mine", "--dtype", "fp32") == 0
+    assert conversions == [(Path("autodir.ckpt"), Path("mine"), "fp32")]
+    out = capsys.readouterr().out
+    for words in (
+        "unet: 686 tensors", "2188 keys consumed, 2 ignored", "noise schedule: betas", "scm.intro",
+        "in 61 s", "→ mine",
+    ):  # fmt: skip
+        assert words in out
+
+
+def test_a_conversion_is_one_json_object_where_asked_for(
+    run: Run, capsys: Capture, conversions: list[tuple[Path, Path, str]]
+) -> None:
+    assert run("models", "convert", "autodir.ckpt", "mine", "--json") == 0
+    assert conversions[0][2] == "fp16"
+    document = json.loads(capsys.readouterr().out)
+    assert (document["schema"], document["consumed"]) == ("autodir.conversion/1", 2188)
+    schema = jsonschema.Draft202012Validator(json_schema("conversion"))
+    assert [error.message for error in schema.iter_errors(document)] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "kind"),
+    [(("missing.ckpt", "mine"), 4, "CheckpointError"), (("a.ckpt", "."), 2, "ConfigError")],
+)
+def test_a_conversion_that_cannot_be_leaves_nothing(
+    run: Run, capsys: Capture, tmp_path: Path, arguments: tuple[str, ...], code: int, kind: str
+) -> None:
+    (tmp_path / "a.ckpt").write_bytes(b"nothing")
+    assert run("models", "convert", *arguments, "--json") == code
+    assert json.loads(capsys.readouterr().out)["error"]["kind"] == kind
+    assert [path.name for path in tmp_path.iterdir()] == ["a.ckpt"]
 
 
 @pytest.mark.parametrize("command", ["info", "verify"])

@@ -130,7 +130,7 @@ def test_folders_and_globs_are_mirrored_in_the_output(run: Run, dark: Path, good
     save(dark.parent / "album/deep/c.png", dark)
     save(dark.parent / "album/a.png", dark)
     assert run("fix", "album", "*.jpg", "--recursive", "-o", "out") == 0
-    found = {path.relative_to(dark.parent) for path in (dark.parent / "out").rglob("*.*")}
+    found = {path.relative_to(dark.parent) for path in (dark.parent / "out").rglob("[!.]*.*")}
     assert found == {Path("out/a.png"), Path("out/deep/c.png"), Path("out/good.jpg")}
 
 

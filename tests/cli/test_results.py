@@ -8,7 +8,7 @@ import pytest
 
 from autodir.batch.local import Source
 from autodir.cli.inputs import Input
-from autodir.cli.results import Results, goes_to_stdout
+from autodir.cli.results import Results, goes_to_stdout, ledger_folder
 from autodir.config import OutputOptions
 from autodir.errors import ConfigError, ImageError
 
@@ -69,10 +69,22 @@ def test_the_name_beside_the_photo_can_be_chosen(dark: Path) -> None:
     assert results.place(inputs(dark)[0]) == dark.with_name("dark.degraded.png")
 
 
-def test_an_unchanged_photo_written_over_itself_is_left_alone(dark: Path) -> None:
-    options = OutputOptions(output=str(dark), overwrite=True)
-    (one,) = inputs(dark)
-    results = Results([one], options)
-    before = dark.stat().st_ino
-    results.write(one.read(10_000), one, results.place(one), is_unchanged=True)
-    assert dark.stat().st_ino == before
+@pytest.mark.parametrize(
+    ("output", "folder"),
+    [
+        (None, "album"),
+        ("out", "out"),
+        ("out/", "out"),
+        ("out/{stem}{ext}", "out"),
+        ("out/{degradations}/{stem}{ext}", "out"),
+        ("{stem}.fixed{ext}", "."),
+        ("one.png", "."),
+    ],
+)
+def test_one_ledger_serves_all_results_of_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str | None, folder: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    source = Source(path=Path("album/deep/a.png"), folder=Path("album"))
+    assert ledger_folder(Input(source=source), OutputOptions(output=output)) == Path(folder)

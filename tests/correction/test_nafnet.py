@@ -10,6 +10,7 @@ from autodir.correction.nafnet import (
     NAFNet,
     SimpleGate,
     pool_statistics,
+    spread,
 )
 from autodir.errors import ContractError
 
@@ -105,27 +106,54 @@ def test_simple_gate_multiplies_the_halves() -> None:
 @pytest.mark.parametrize("size", [(1, 1), (8, 8), (16, 16), (3, 16)])
 def test_statistics_are_global_up_to_the_window(size: tuple[int, int]) -> None:
     x = noisy((2, 3, *size))
-    assert torch.equal(pool_statistics(x, 16), x.mean((2, 3), keepdim=True))
+    assert torch.equal(pool_statistics(x, 16)[0], x.mean((2, 3), keepdim=True))
 
 
 def test_statistics_without_a_window_are_always_global() -> None:
     x = noisy((1, 3, 50, 70))
-    assert pool_statistics(x, 0).shape == (1, 3, 1, 1)
+    assert pool_statistics(x, 0)[0].shape == (1, 3, 1, 1)
+
+
+def local(x: Tensor, window: int) -> Tensor:
+    means, cell = pool_statistics(x, window)
+    assert cell == window // 4
+    return spread(means, cell, (x.shape[-2], x.shape[-1]))
 
 
 @pytest.mark.parametrize("size", [(17, 16), (5, 200), (64, 64), (33, 47)])
 def test_statistics_above_the_window_are_local(size: tuple[int, int]) -> None:
     even = torch.full((1, 2, *size), 0.5)
-    torch.testing.assert_close(pool_statistics(even, 16), even)
+    torch.testing.assert_close(local(even, 16), even)
 
 
 def test_local_statistics_tell_two_sides_of_a_photo_apart() -> None:
     x = torch.zeros(1, 1, 32, 128)
     x[..., 64:] = 1
-    local = pool_statistics(x, 32)
-    assert float(local[..., :30].max()) == 0
-    assert float(local[..., -30:].min()) == 1
-    assert float(local[..., 62:66].mean()) == pytest.approx(0.5, abs=0.1)
+    means = local(x, 32)
+    assert float(means[..., :30].max()) == 0
+    assert float(means[..., -30:].min()) == 1
+    assert float(means[..., 62:66].mean()) == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_window_of_a_photo_has_the_statistics_of_the_photo() -> None:
+    x = noisy((1, 2, 160, 96))
+    part = local(x[..., 40:136, 8:88], 32)  # starts at a multiple of the cells of 8
+    torch.testing.assert_close(part[..., 16:-16, 16:-16], local(x, 32)[..., 56:120, 24:72])
+
+
+def test_windows_that_start_on_the_grid_meet_the_cells_of_every_level() -> None:
+    assert tiny(train_size=64, unshuffle=2).grid(64) == 16
+    deep = NAFNet(width=4, unshuffle=2, enc_blk_nums=[1] * 3, dec_blk_nums=[1] * 3)
+    assert (deep.grid(128), deep.grid(0)) == (32, 16)
+
+
+def test_local_statistics_are_for_a_while() -> None:
+    network, x = tiny(train_size=0), noisy((1, 3, 64, 64))
+    before = network(x)
+    with network.local_statistics(16):
+        assert network.encoders[0][0].sca.window == 16
+    assert network.encoders[0][0].sca.window == 0
+    assert torch.equal(network(x), before)
 
 
 def test_attention_weighs_channels_by_their_statistics() -> None:
@@ -191,3 +219,13 @@ def test_instruction_of_the_right_width_is_required(wrong: Tensor | None) -> Non
 def test_levels_of_both_sides_must_agree() -> None:
     with pytest.raises(ContractError, match="levels"):
         NAFNet(enc_blk_nums=(1, 1), dec_blk_nums=(1,))
+
+
+def test_activations_that_are_computed_twice_give_the_same_gradients() -> None:
+    gradients = []
+    for checkpointing in (False, True):
+        network = tiny(train_size=32)
+        network.checkpointing = checkpointing
+        network(noisy((1, 3, 32, 32))).square().sum().backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in network.parameters()]))  # type: ignore[union-attr]
+    assert torch.equal(*gradients)

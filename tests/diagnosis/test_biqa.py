@@ -35,7 +35,7 @@ class Fixed(torch.nn.Module):
         keys = [degradation.key for degradation in self.taxonomy]
         self.presence = torch.tensor([[presence.get(key, -9.0) for key in keys]])
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor, per_side: int = 3) -> tuple[Tensor, Tensor]:
         return self.logits, self.presence
 
 
@@ -156,6 +156,23 @@ def test_clean_label_conditions_nothing(quality: QualityModel) -> None:
     assert sum(diagnosis.mixture.weights) == pytest.approx(1)
     heaviest = max(zip(diagnosis.mixture.weights, diagnosis.mixture.phrases, strict=True))
     assert heaviest[1] == quality.taxonomy.prompt("rain")
+
+
+def test_clean_label_may_be_let_into_the_mixture(quality: QualityModel) -> None:
+    fixed = Fixed(quality, {"rain": 2.0, "no": 1.0}, {"rain": 3.0})
+    diagnoser = BiqaDiagnoser(fixed, Calibration()).looking(crops=1, mix_clean=True)  # type: ignore[arg-type]
+    diagnosis = diagnoser.diagnose(photo(40, 40), quality.taxonomy)
+    assert diagnosis.mixture.phrases == quality.taxonomy.sentences
+    assert diagnosis.mixture.weights == pytest.approx(list(diagnosis.probabilities.values()))
+
+
+def test_number_of_crops_is_the_diagnosers(quality: QualityModel) -> None:
+    image, among = photo(100, 100), quality.taxonomy
+    diagnoser = BiqaDiagnoser(quality, Calibration())
+    one = diagnoser.looking(crops=1, mix_clean=False).diagnose(image, among)
+    expected = quality(image, 1)[0].softmax(-1)[0].tolist()
+    assert list(one.probabilities.values()) == pytest.approx(expected)
+    assert one.probabilities != diagnoser.diagnose(image, among).probabilities
 
 
 def test_where_nothing_is_allowed_the_photo_is_clean(quality: QualityModel) -> None:

@@ -29,7 +29,7 @@ class WordTower:
         self.config: dict[str, Any] = {"prompt_scale": 10.0, "prompt_bias": -5.0}
         self._taxonomy = taxonomy
 
-    def encode_text(self, phrases: Sequence[str]) -> TextEmbedding:
+    def encode_text(self, phrases: Sequence[str], masked: bool = True) -> TextEmbedding:
         pooled = torch.zeros(len(phrases), len(self._taxonomy.keys) + 1)
         for row, phrase in enumerate(phrases):
             for column, (key, sentence) in enumerate(
@@ -95,6 +95,15 @@ def test_prompt_below_the_threshold_is_refused(clip: Clip, taxonomy: Taxonomy) -
     assert resolve_prompt(mixed, clip, taxonomy, threshold=0.5)[1] < 0.9
 
 
+def test_model_that_follows_any_prompt_refuses_none(clip: Clip, taxonomy: Taxonomy) -> None:
+    clip.config["any_prompt"] = True
+    diagnosis = PromptDiagnoser(["add a cat"], clip, taxonomy).diagnose(
+        torch.zeros(1, 3, 8, 8), taxonomy
+    )
+    assert diagnosis.main is not None
+    assert diagnosis.mixture == Mixture(phrases=("add a cat",), weights=(1.0,), free=True)
+
+
 def test_prompt_that_asks_for_nothing_is_refused(clip: Clip, taxonomy: Taxonomy) -> None:
     with pytest.raises(PromptError):
         resolve_prompt("leave it", clip, taxonomy)
@@ -133,7 +142,7 @@ def test_prompts_are_followed_in_order_and_then_it_is_clean(clip: Clip, taxonomy
 
 def test_prompt_conditions_the_repair_in_its_own_words(clip: Clip, taxonomy: Taxonomy) -> None:
     diagnosis = PromptDiagnoser(["no more fog"], clip, taxonomy).diagnose(PIXELS, taxonomy)
-    assert diagnosis.mixture == Mixture(phrases=("no more fog",), weights=(1.0,))
+    assert diagnosis.mixture == Mixture(phrases=("no more fog",), weights=(1.0,), free=True)
     assert diagnosis.main_probability == pytest.approx(diagnosis.presence["haze"])
 
 

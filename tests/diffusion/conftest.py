@@ -33,9 +33,11 @@ class ToyEncoder:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.masked: list[bool] = []
 
-    def encode_text(self, phrases: Sequence[str]) -> TextEmbedding:
+    def encode_text(self, phrases: Sequence[str], masked: bool = True) -> TextEmbedding:
         self.asked += phrases
+        self.masked.append(masked)
         draws = [torch.Generator().manual_seed(sum(phrase.encode())) for phrase in phrases]
         return TextEmbedding(
             tokens=torch.stack([torch.randn(5, 16, generator=draw) for draw in draws]),

@@ -56,6 +56,14 @@ def test_phrases_are_encoded_once(encoder: Any) -> None:
     assert torch.equal(first.tokens[0], first.tokens[2])
 
 
+def test_a_phrase_is_remembered_with_and_without_its_mask(encoder: Any) -> None:
+    phrases = PhraseEncoder(encoder)
+    for masked in (True, False, True, False):
+        phrases.encode(["rain"], masked)
+    assert encoder.asked == ["rain", "rain"]
+    assert encoder.masked == [True, False]
+
+
 def test_the_phrase_unused_for_longest_is_forgotten(encoder: Any) -> None:
     phrases = PhraseEncoder(encoder, capacity=2)
     for phrase in ("rain", "haze", "rain", "noise", "rain", "haze"):

@@ -2,11 +2,14 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from autodir.diffusion.guidance import classifier_free
+from autodir.diffusion.model import LatentDiffusion
 from autodir.errors import ContractError
-from autodir.records import Conditioning, TextEmbedding
+from autodir.records import Conditioning, Mixture, NoiseSource, TextEmbedding
 
 GENERATOR = torch.Generator().manual_seed(3)
 X, LATENTS = (torch.randn(2, 4, 3, 5, generator=GENERATOR) for _ in range(2))
@@ -83,3 +86,35 @@ def test_impossible_scales_are_refused(scale: float) -> None:
         classifier_free(Counting(), text=scale)
     with pytest.raises(ContractError):
         classifier_free(Counting(), image=scale)
+
+
+SCALES = st.sampled_from([0.0, 0.5, 1.0, 1.5, 3.0, 7.5]) | st.floats(0, 10)
+
+
+@settings(max_examples=60, deadline=None)
+@given(SCALES, SCALES, st.booleans())
+def test_any_scales_equal_three_branches_and_cost_what_they_must(
+    s_text: float, s_image: float, batched: bool
+) -> None:
+    denoise = Counting()
+    result = classifier_free(denoise, s_text, s_image, batched)(X, SIGMA, COND)
+    torch.testing.assert_close(result, three_branches(s_text, s_image), rtol=1e-5, atol=1e-4)
+    needed = sum((s_text != 0, s_text != s_image, s_image != 1))
+    assert denoise.calls == (1 if batched else needed)
+
+
+@pytest.mark.parametrize(
+    ("s_text", "s_image", "branches"), [(1.0, 1.0, 1), (4.0, 1.0, 2), (2.0, 2.0, 2), (4.0, 1.5, 3)]
+)
+def test_the_unet_runs_once_for_each_branch_and_sampling_step(
+    diffusion: LatentDiffusion, s_text: float, s_image: float, branches: int
+) -> None:
+    calls: list[int] = []
+    handle = diffusion.unet.register_forward_hook(lambda *_: calls.append(1))
+    photo = torch.rand(1, 3, 16, 16, generator=GENERATOR)
+    conditioning = diffusion.condition(photo, Mixture(phrases=("rain",), weights=(1.0,)))
+    diffusion.sample(
+        conditioning, NoiseSource(0), steps=3, guidance_text=s_text, guidance_image=s_image
+    )
+    handle.remove()
+    assert len(calls) == 3 * branches

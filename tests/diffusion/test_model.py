@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import autodir.diffusion.model as model
+import autodir.diffusion.tiled as tiles
 from autodir.diffusion.conditioning import TextEncoder
 from autodir.diffusion.model import SD15, DiffusionConfig, LatentDiffusion, fit
 from autodir.diffusion.samplers import SAMPLERS, SamplingStep
@@ -116,8 +117,26 @@ def test_image_latents_are_scaled_only_where_the_model_says_so(
 
 def test_tiles_larger_than_the_photo_change_nothing(diffusion: LatentDiffusion) -> None:
     whole = restore(diffusion, photo(40, 40))
-    assert torch.equal(restore(diffusion, photo(40, 40), tile=64), whole)
-    assert restore(diffusion, photo(40, 40), tile=16).shape == whole.shape
+    assert torch.equal(restore(diffusion, photo(40, 40), tile=6), whole)
+    assert not torch.equal(restore(diffusion, photo(40, 40), tile=2), whole)
+
+
+def test_tiles_are_latents_and_share_what_is_asked(
+    diffusion: LatentDiffusion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int]] = []
+    plain = model.aggregated
+
+    def spy(denoise: Any, tile: int, overlap: int) -> Any:
+        asked.append((tile, overlap))
+        return plain(denoise, tile, overlap)
+
+    monkeypatch.setattr(model, "aggregated", spy)
+    conditioning = diffusion.condition(photo(48, 64), MIXTURE, max_pixels=10**6)
+    for tile, overlap in ((5, None), (4, 1), (4, 9)):
+        result = diffusion.sample(conditioning, NoiseSource(0), tile=tile, tile_overlap=overlap)
+        assert result.shape == (1, 3, 48, 64)
+    assert asked == [(4, 2), (4, 1), (4, 3)]
 
 
 def test_guidance_changes_the_photo(diffusion: LatentDiffusion) -> None:
@@ -143,25 +162,20 @@ def test_the_callback_counts_steps_and_can_stop(diffusion: LatentDiffusion) -> N
 def test_large_sides_pass_the_autoencoder_in_tiles(
     diffusion: LatentDiffusion, encoder: TextEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = DiffusionConfig(working_pixels=64 * 64, autoencoder_tile=16)
+    config = DiffusionConfig(working_pixels=64 * 64, steps=2, autoencoder_tile=16)
     parts = (encoder, diffusion.autoencoder, diffusion.unet, diffusion.schedule)
     tiled = LatentDiffusion(*parts, config)
-    shapes: list[tuple[int, ...]] = []
-    encode = diffusion.autoencoder.encode
-
-    def spy(image: torch.Tensor) -> torch.Tensor:
-        shapes.append(tuple(image.shape[-2:]))
-        return encode(image)
-
-    monkeypatch.setattr(tiled.autoencoder, "encode", spy)
+    cut: list[int] = []
+    plain = tiles.cores
+    monkeypatch.setattr(tiles, "cores", lambda *given: cut.append(given[1]) or plain(*given))
     result = restore(tiled, photo(48, 32))
-    assert set(shapes) == {(16, 16)}
-    assert result.shape == (1, 3, 48, 32)
+    assert cut == [16, 2]  # pixels on the way in, latents on the way out
+    torch.testing.assert_close(result, restore(diffusion, photo(48, 32)), rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize(
     "options",
-    [{"sampler": "heun"}, {"steps": 0}, {"steps": 5000}, {"tile": 8}, {"guidance_text": -1.0}],
+    [{"sampler": "heun"}, {"steps": 0}, {"steps": 5000}, {"tile": 1}, {"guidance_text": -1.0}],
 )
 def test_impossible_options_are_refused(
     diffusion: LatentDiffusion, options: dict[str, object]

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from autodir.config import SAMPLER_NAMES
+from autodir.diffusion.model import DREAMCLEAN
 from autodir.diffusion.samplers import SAMPLERS, SamplingStep, sample_ddim, sample_euler
 from autodir.diffusion.schedule import SMALL, Schedule
 from autodir.errors import ContractError
@@ -29,7 +30,7 @@ def start(scale: float = 14.0) -> Tensor:
 
 
 def test_the_table_names_what_the_options_offer() -> None:
-    assert set(SAMPLERS) == set(SAMPLER_NAMES)
+    assert {*SAMPLERS, DREAMCLEAN} == set(SAMPLER_NAMES)
 
 
 @EVERY

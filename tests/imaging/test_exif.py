@@ -56,6 +56,27 @@ def test_orientation_and_size_change_and_nothing_else_does():
     assert tags[271] == "Maker"
 
 
+@pytest.mark.parametrize("count", [b"\0\x02", b"\0\xff", b"\xff\xff"])
+def test_a_block_that_ends_too_soon_is_turned_once(count):
+    data = b"Exif\0\0MM\0*\0\0\0\x08" + count + b"\x01\x12\0\x03\0\0\0\x01\0\x06\0\0"
+    assert exif.orientation(data) == 6
+    after = exif.for_pixels(data, (1, 1))
+    assert exif.orientation(after) == 1
+    assert len(after) == len(data)
+
+
+def test_an_orientation_of_another_type_means_upright():
+    before = block(6)
+    entry = before.index(b"\x01\x12\0\x03")
+    assert exif.orientation(before[:entry] + b"\x01\x12\0\x01" + before[entry + 4 :]) == 1
+
+
+def test_a_size_that_a_short_number_cannot_hold_is_left():
+    data = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\0\0\x03\0\0\0\x01\0\x07\0\0\0\0\0\0"
+    assert exif.for_pixels(data, (1, 70_000)) == data
+    assert exif.for_pixels(data, (1, 9)) == data.replace(b"\0\x07", b"\0\x09")
+
+
 def test_the_stale_thumbnail_is_unlinked():
     # one folder with one entry, linked to a second folder at offset 26
     first = b"MM\0*\0\0\0\x08" + b"\0\x01" + b"\x01\x12\0\x03\0\0\0\x01\0\x06\0\0"

@@ -1,22 +1,12 @@
 """What formats hold, and what headers say."""
 
-import io
 from pathlib import Path
 
-import numpy as np
 import PIL.Image
 import pytest
 
 from autodir.errors import ImageError
 from autodir.imaging import formats
-
-
-@pytest.mark.parametrize("quality", [1, 10, 30, 50, 75, 90, 95, 100])
-def test_the_quality_of_a_jpeg_is_estimated(picture, quality):
-    file = io.BytesIO()
-    PIL.Image.fromarray(picture).save(file, "JPEG", quality=quality)
-    table = PIL.Image.open(file).quantization[0]
-    assert abs(formats.jpeg_quality(list(table)) - quality) <= 1
 
 
 @pytest.mark.parametrize(
@@ -42,53 +32,36 @@ def test_an_unknown_suffix_is_refused(name):
 
 def test_every_suffix_belongs_to_one_format():
     suffixes = [suffix for entry in formats.FORMATS.values() for suffix in entry.suffixes]
-    assert len(suffixes) == len(set(suffixes)) == len(formats.SUFFIXES)
+    assert len(suffixes) == len(set(suffixes)) == len(formats.WRITTEN_SUFFIXES)
+    assert not formats.WRITTEN_SUFFIXES & formats.RAW_SUFFIXES
+    assert formats.WRITTEN_SUFFIXES | formats.RAW_SUFFIXES == formats.SUFFIXES
 
 
-def test_every_format_is_one_that_pillow_writes():
+def test_every_format_but_heif_is_one_that_pillow_writes():
     PIL.Image.init()
-    assert set(formats.FORMATS) <= set(PIL.Image.SAVE)
-    assert set(formats.FORMATS) <= set(PIL.Image.OPEN)
+    assert set(formats.FORMATS) - set(formats.PILLOW_FORMATS) == {"HEIF"}
+    assert set(formats.PILLOW_FORMATS) <= set(PIL.Image.SAVE)
+    assert set(formats.PILLOW_FORMATS) <= set(PIL.Image.OPEN)
     assert set(formats.ALIASES.values()) <= set(formats.FORMATS)
 
 
-def test_eight_bit_files_are_not_deep(saved, picture):
-    for name in ("a.png", "a.tif", "a.ppm", "a.jpg"):
-        data = saved(picture, name).read_bytes()
-        assert not formats.is_deep_color(PIL.Image.open(io.BytesIO(data)), data)
-
-
-@pytest.mark.parametrize("lossless", [True, False])
-@pytest.mark.parametrize("icc", [b"", b"VP8 or VP8L" * 1000])
-def test_a_lossless_webp_is_known_by_its_chunk(picture, lossless, icc):
-    file = io.BytesIO()
-    PIL.Image.fromarray(picture).save(file, "WEBP", lossless=lossless, icc_profile=icc)
-    assert formats.is_lossless_webp(file.getvalue()) is lossless
-
-
-@pytest.mark.parametrize("data", [b"", b"RIFF....WEBP", b"RIFF....WEBPVP8X\x02\0\0\0", b"\x89PNG"])
-def test_what_is_no_whole_webp_is_not_lossless(data):
-    assert not formats.is_lossless_webp(data)
-
-
-def test_deep_gray_is_left_to_pillow(saved):
-    deep = np.arange(12, dtype=np.uint16).reshape(3, 4) * 5000
-    data = saved(deep, "a.png").read_bytes()
-    assert not formats.is_deep_color(PIL.Image.open(io.BytesIO(data)), data)
-
-
 @pytest.mark.parametrize(
-    ("format", "data", "bits"),
-    [
-        ("AVIF", b"....pixi\0\0\0\0\x03\x0a\x0a\x0a", 10),
-        ("AVIF", b"....pixi\0\0\0\0\x03\x08\x08\x08", 0),
-        ("AVIF", b"", 0),
-        ("JPEG2000", b"\xff\x4f\xff\x51" + b"\0" * 38 + b"\x0b", 12),
-        ("JPEG2000", b"\xff\x4f\xff\x51" + b"\0" * 38 + b"\x07", 0),
-        ("PNG", b"pixi", 0),
-    ],
+    ("name", "suffix"),
+    [("a.jpg", ".jpg"), ("a.HEIC", ".HEIC"), ("a.dng", ".tif"), ("a.CR3", ".tif")],
 )
-def test_bits_that_would_be_lost_are_found(format, data, bits):
-    image = PIL.Image.new("RGB", (1, 1))
-    image.format = format
-    assert formats.lost_bits(image, data) == bits
+def test_the_result_of_a_raw_file_is_a_tiff(name, suffix):
+    assert formats.result_suffix(Path(name)) == suffix
+
+
+def test_no_photo_is_written_as_a_raw_file():
+    with pytest.raises(ImageError, match="unknown suffix"):
+        formats.format_of_suffix(Path("a.dng"))
+
+
+def test_sizes_are_limited_by_pixels():
+    formats.check_size(10, 20, "a", 200)
+    with pytest.raises(ImageError, match=r"20 x 10 = 0\.0 megapixels") as caught:
+        formats.check_size(10, 20, "a", 199)
+    assert "--max-pixels" in caught.value.hint
+    with pytest.raises(ImageError, match="0 x 3"):
+        formats.check_size(3, 0, "a", 199)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from autodir.errors import ContractError
-from autodir.imaging.tiles import Tile, blend, grid, map_tiles, weights
+from autodir.imaging.tiles import Tile, blend, cores, grid, map_cores, map_tiles, weights
 
 
 def noise(*shape: int) -> torch.Tensor:
@@ -165,3 +165,51 @@ def test_a_gap_is_refused():
     tiles = [Tile(0, 0, 4, 4), Tile(0, 6, 4, 4)]
     with pytest.raises(ContractError):
         blend(tiles, [torch.zeros(1, 1, 4, 4)] * 2, (4, 10), 0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 4), st.integers(0, 9))
+def test_cores_cover_every_pixel_once_and_lie_in_their_windows(height, width, blocks, context):
+    align = 4
+    covered = torch.zeros(height, width)
+    for part in cores((height, width), blocks * align, context, align):
+        part.inner.crop(covered).add_(1)
+        inner, outer = part.inner, part.outer
+        assert max(inner.height, inner.width) <= blocks * align
+        assert inner.top % align == outer.top % align == inner.left % align == 0
+        assert outer.top in (0, inner.top - -(-context // align) * align)
+        assert outer.top + outer.height >= min(inner.top + inner.height + context, height)
+        assert outer.left + outer.width >= min(inner.left + inner.width + context, width)
+    assert bool((covered == 1).all())
+
+
+@pytest.mark.parametrize("size", [(7, 9), (16, 16), (40, 33), (17, 70)])
+def test_cores_with_enough_context_equal_the_whole_bit_for_bit(size):
+    x = noise(1, 2, *size)
+
+    def spread(t: torch.Tensor) -> torch.Tensor:
+        return functional.max_pool2d(t, 7, 1, 3)  # looks three pixels far
+
+    assert torch.equal(map_cores(x, spread, cores(size, 16, 3)), spread(x))
+    if max(size) > 16:
+        assert not torch.equal(map_cores(x, spread, cores(size, 16, 2)), spread(x))
+
+
+@pytest.mark.parametrize("ratio", [2, 0.5])
+def test_cores_are_computed_in_the_scale_of_the_function(ratio):
+    x = noise(1, 3, 40, 48)
+
+    def resized(t: torch.Tensor) -> torch.Tensor:
+        return functional.interpolate(t, scale_factor=ratio, mode="bilinear")
+
+    parts = cores((40, 48), 16, 2, align=2)
+    assert torch.allclose(map_cores(x, resized, parts), resized(x), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("size", "tile", "context", "align"),
+    [((0, 4), 4, 0, 1), ((4, 4), 0, 0, 1), ((4, 4), 6, 0, 4), ((4, 4), 4, -1, 1)],
+)
+def test_impossible_cores_are_refused(size, tile, context, align):
+    with pytest.raises(ContractError):
+        cores(size, tile, context, align)

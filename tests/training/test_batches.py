@@ -97,3 +97,19 @@ def test_batch_moves_as_a_whole(batches: Batches) -> None:
     moved = batches.draw(2, 32, random()).to(torch.device("meta"))
     tensors = (moved.degraded, moved.target, moved.label, moved.presence)
     assert {tensor.device.type for tensor in tensors} == {"meta"}
+
+
+def test_samples_of_low_resolution_follow_the_chain_that_is_asked_for(
+    photo_folder: Path, tiny_model: Model
+) -> None:
+    parts = (PhotoPool(photo_folder), PairPool(None), tiny_model.taxonomy)
+    usual, chained = (
+        Batches(*parts, share=(1.0, 0.0, 0.0), chain=chain).draw(24, 32, random(4))
+        for chain in (None, "realesrgan")
+    )
+    assert torch.equal(usual.label, chained.label)
+    rows = usual.label == tiny_model.taxonomy.index("low_resolution")
+    assert bool(rows.any())
+    differs = (usual.degraded != chained.degraded).flatten(1).any(1)
+    assert torch.equal(differs, rows)
+    assert torch.equal(usual.target, chained.target)

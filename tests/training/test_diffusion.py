@@ -1,6 +1,7 @@
 """The diffusion stage trains the U-Net and nothing else."""
 
 import copy
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,30 @@ def test_noise_levels_depend_on_the_generator_alone(model: Model) -> None:
     ]
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
+
+
+def test_the_photo_is_seen_in_the_scale_that_the_model_wants(
+    model: Model, batches: Batches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "DROP_IMAGE", 0.0)
+    model.autoencoder.latent_mean.fill_(0.5)
+    model.autoencoder.latent_std.fill_(3.0)
+    one_step = dataclasses.replace(TWO_STEPS, max_steps=1, precision="fp32")
+    seen: list[torch.Tensor] = []
+    for scaled in (True, False):
+        model.diffusion = dataclasses.replace(model.diffusion, scaled_condition=scaled)
+        trained = copy.deepcopy(model)
+        trained.eval()
+        trained.unet.train().requires_grad_(True)
+        first: list[torch.Tensor] = []
+        trained.unet.conv_in.register_forward_pre_hook(lambda _, x, first=first: first.append(x[0]))
+        told = Instructions(trained.clip, trained.taxonomy, load_phrases())
+        run_dir = tmp_path / str(scaled)
+        train_diffusion(
+            trained.latent_diffusion(), batches, told, one_step, run_dir, batch=4, crop=48
+        )
+        seen.append(first[0].detach())
+    with_scale, raw = (x[:, 4:] for x in seen)
+    assert raw.shape[-2:] == (6, 6)
+    torch.testing.assert_close(with_scale * 3 + 0.5, raw, rtol=1e-4, atol=1e-4)
+    assert torch.equal(seen[0][:, :4], seen[1][:, :4])

@@ -11,14 +11,14 @@ from autodir.checkpoint import Model, info, load_model, save_model, verify
 from autodir.config import RestoreOptions, TrainOptions
 from autodir.errors import CheckpointError, ConfigError
 from autodir.pipeline import Restorer
-from autodir.training import autoencoder, biqa, correction, diffusion, run
+from autodir.training import autoencoder, biqa, cfw, correction, diffusion, run
 from autodir.training.run import SHARES, run_part
 
 
 @pytest.fixture(autouse=True)
 def tiny_stages(monkeypatch: pytest.MonkeyPatch, tiny_model: Model) -> None:
     """The stages on small crops, from the tiny model instead of the small one."""
-    for stage in (autoencoder, correction, diffusion):
+    for stage in (autoencoder, cfw, correction, diffusion):
         monkeypatch.setattr(stage, "CROP", 32)
     monkeypatch.setattr(biqa, "SIZES", (32,))
     monkeypatch.setattr(run, "build_small", lambda seed: copy.deepcopy(tiny_model))
@@ -162,3 +162,78 @@ def test_model_to_start_from_must_be_sound(
 def test_precision_without_a_recipe_is_refused(tmp_path: Path, photo_folder: Path) -> None:
     with pytest.raises(ConfigError, match="fp16"):
         train(photo_folder, tmp_path / "model", "autoencoder", precision="fp16")
+
+
+@pytest.mark.parametrize(
+    ("part", "kind"), [("adapter", "sft"), ("adapter", "control"), ("cfw", "")]
+)
+def test_optional_parts_are_trained_saved_and_loaded(
+    photo_folder: Path, tiny_model: Model, tmp_path: Path, part: str, kind: str
+) -> None:
+    out = tmp_path / "model"
+    save_model(copy.deepcopy(tiny_model), out)
+    train(photo_folder, out, part, precision="fp32", **({"kind": kind} if kind else {}))
+    assert f"{part}/model.safetensors" in verify(out)
+    assert set(info(out).training) == {part}
+    loaded = load_model(out)
+    assert loaded.modules.keys() - tiny_model.modules.keys() == {part}
+    for name, module in tiny_model.modules.items():
+        own = loaded.modules[name].state_dict()
+        for key, value in module.state_dict().items():
+            torch.testing.assert_close(own[key], value, rtol=2e-3, atol=1e-3)
+    photo = torch.rand(3, 40, 40, generator=torch.Generator().manual_seed(0))
+    options = RestoreOptions(guard=False, max_steps=1, fidelity=float(part == "cfw"))
+    assert Restorer(loaded).restore(photo, options).image.size == (40, 40)
+
+
+def test_published_shapes_keep_text_tower_and_autoencoder() -> None:
+    assert run.stages_of("all", "sd15") == ["biqa", "diffusion", "correction", "calibration"]
+    assert run.stages_of("all", "small") == list(SHARES)
+    for part in ("text", "autoencoder"):
+        assert run.stages_of(part, "small") == [part]
+        with pytest.raises(ConfigError, match=f"takes its {part} as it comes"):
+            run.stages_of(part, "sd15")
+
+
+def test_a_start_is_written_once_and_trained_by_the_recipes_of_its_scale(
+    tmp_path: Path, photo_folder: Path, tiny_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, ran = [], []
+
+    def start(folder: Path) -> None:
+        begun.append(folder)
+        model = copy.copy(tiny_model)
+        model.scale = "sd15"
+        save_model(model, folder)
+
+    def noted(name: str, model: Model, options: TrainOptions, budget: float, *rest: object) -> None:
+        ran.append((name, round(budget, 3), rest[-1]))
+
+    monkeypatch.setattr(run, "_run_stage", noted)
+    values = {"data": photo_folder, "out": tmp_path / "model", "budget": 66.0}
+    for part in ("diffusion", "all"):
+        run_part(TrainOptions.from_mapping({"part": part, **values}), start)
+    assert begun == [tmp_path / "model"]
+    assert [name for name, *_ in ran] == [
+        "diffusion",
+        "biqa",
+        "diffusion",
+        "correction",
+        "calibration",
+    ]
+    assert ran[0] == ("diffusion", 66.0, run.SD15["diffusion"])
+    assert sum(budget for _, budget, _ in ran[1:]) == pytest.approx(66, abs=0.1)
+    assert ran[-1][2] is None
+
+
+def test_patches_are_as_large_as_asked_and_activations_computed_twice(
+    tmp_path: Path, photo_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[object] = []
+
+    def noted(diffusion: object, *rest: object) -> None:
+        seen.extend([rest[-1], diffusion.unet.is_gradient_checkpointing])  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(run, "train_diffusion", noted)
+    train(photo_folder, tmp_path / "model", "diffusion", crop=64, checkpointing=True)
+    assert seen == [64, True]
