@@ -45,6 +45,14 @@ LIMITS: Mapping[str, Limits] = {
 }
 """Repairs that change tone by their nature; all others have `DEFAULT_LIMITS`."""
 DEFAULT_LIMITS = Limits(tone=0.06, structure=0.4)
+LEAST_VEIL = 0.35
+"""Mean dark channel below which there is no haze to lift.
+
+Of held-out photos with synthetic haze, of severity 0.1 and more, one in ten lies below; of the same
+photos without it, fifteen in sixteen. A dehazed photo that was not hazy turns dark all over, which
+no other measure of the verdict tells from a repair.
+"""
+_DARK_SIDE, _DARK_PATCH = 320, 15
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,7 +112,11 @@ class Guard:
         measures = {"gain": gain, "side_effect": rise, "tone": tone, "structure": structure}
         limits = LIMITS.get(key, DEFAULT_LIMITS)
         kind: VerdictKind
-        if tone > limits.tone or structure < limits.structure:
+        if key == "haze":
+            measures["veil"] = dark_channel(image)
+        if measures.get("veil", 1.0) < LEAST_VEIL:
+            kind, why = "rolled back", f"no veil in its dark parts ({measures['veil']:.2f})"
+        elif tone > limits.tone or structure < limits.structure:
             kind, why = (
                 "rolled back",
                 f"no longer the same picture (tone {tone:.2f}, structure {structure:.2f})",
@@ -131,6 +143,16 @@ def tone_distance(first: Tensor, second: Tensor) -> float:
     """Mean absolute distance of the low frequencies of two images (1, 3, H, W), in [0, 1]."""
     small = [_shrunk(image, _TONE_SIDE) for image in (first, second)]
     return float((small[0] - small[1]).abs().mean())
+
+
+def dark_channel(image: Tensor) -> float:
+    """Mean over a photo (1, 3, H, W) of the darkest value around each pixel, in [0, 1].
+
+    Without haze nearly every neighborhood holds something dark or colored (He, Sun and Tang, CVPR
+    2009); airlight lifts it everywhere.
+    """
+    darkest = _shrunk(image, _DARK_SIDE).amin(1, keepdim=True)
+    return float(-F.max_pool2d(-darkest, _DARK_PATCH, 1, _DARK_PATCH // 2).mean())
 
 
 def structure_agreement(first: Tensor, second: Tensor) -> float:

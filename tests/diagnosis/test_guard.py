@@ -6,7 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from autodir.diagnosis.guard import Guard, GuardOptions, structure_agreement, tone_distance
+from autodir.diagnosis.guard import (
+    Guard,
+    GuardOptions,
+    dark_channel,
+    structure_agreement,
+    tone_distance,
+)
 from autodir.errors import ContractError
 from autodir.prompts import Taxonomy, load_taxonomy
 from autodir.records import Diagnosis, Mixture
@@ -167,3 +173,23 @@ def test_measures_take_any_size(size: tuple[int, int]) -> None:
     image = torch.rand(1, 3, *size)
     assert tone_distance(image, image) == 0
     assert structure_agreement(image, image) == pytest.approx(1, abs=1e-4)
+
+
+def test_haze_is_lifted_only_where_there_is_a_veil() -> None:
+    presence = {"noise": 0.1, "blur": 0.1, "haze": 0.2}
+    veiled, clear = 0.5 + 0.5 * IMAGE, IMAGE * 0.6
+    verdicts = [
+        Guard(Says(presence)).judge(found("haze", {**BEFORE, "haze": 0.9}), image, image, TAXONOMY)
+        for image in (veiled, clear)
+    ]
+    assert [verdict.kind for verdict in verdicts] == ["kept", "rolled back"]
+    assert "no veil" in verdicts[1].why
+    assert torch.equal(verdicts[1].image, clear)
+
+
+def test_dark_channel_is_the_mean_of_the_darkest_neighbors() -> None:
+    flat = torch.full((1, 3, 40, 60), 0.8)
+    assert dark_channel(flat) == pytest.approx(0.8)
+    spotted = flat.clone()
+    spotted[:, 1, ::8, ::8] = 0.1
+    assert dark_channel(spotted) == pytest.approx(0.1)
