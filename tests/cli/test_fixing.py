@@ -365,6 +365,7 @@ def test_several_processes_write_what_one_writes(
     (album / "bad.png").write_bytes(b"no image")
     common = ("fix", "album", "--recursive", "--model", tiny_model_folder, "--threads", "1")
     assert run(*common, "-o", "one") == 1
+    capsys.readouterr()  # what the first run said on the terminal
     assert run(*common, "-o", "two", "--jobs", "2", "--json", "--isolate") == 1
     said = documents(capsys)
     one, two = album.parent / "one", album.parent / "two"
