@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from autodir.clip import Clip
+from autodir.diagnosis.appearance import measure
+from autodir.diagnosis.blend import Blend
 from autodir.diagnosis.calibration import Calibration
 from autodir.prompts import Taxonomy
 from autodir.records import Diagnosis, Mixture, check_image
@@ -65,10 +67,19 @@ class QualityHead(nn.Module):
         embed_dim: width of the pooled text embeddings.
         degradations: number K of degradations, "no" excluded.
         hidden: width of the fusion.
+        measures: number of classical measures blended in, 0 for none.
     """
 
+    blend: Blend | None
+
     def __init__(
-        self, *, feature_dim: int, embed_dim: int, degradations: int, hidden: int = 256
+        self,
+        *,
+        feature_dim: int,
+        embed_dim: int,
+        degradations: int,
+        hidden: int = 256,
+        measures: int = 0,
     ) -> None:
         super().__init__()
         self.config = {
@@ -81,32 +92,61 @@ class QualityHead(nn.Module):
         self.embed = nn.Linear(hidden, embed_dim)
         self.presence = nn.Linear(hidden, degradations)
         self.logit_scale = nn.Parameter(torch.tensor(10.0).log())
+        self.blend = None
+        if measures:
+            self.add_blend(measures)
 
-    def forward(self, crops: Tensor, thumbnails: Tensor) -> tuple[Tensor, Tensor]:
-        """Features of the views → image embedding and presence logits.
+    @property
+    def measured(self) -> bool:
+        """Whether classical measures are blended in."""
+        return self.blend is not None
+
+    def add_blend(self, measures: int) -> Blend:
+        """Blend ``measures`` classical measures in; until it is trained nothing changes."""
+        self.config["measures"] = measures
+        self.blend = Blend(self.config["hidden"], measures).to(self.presence.weight)
+        return self.blend
+
+    def drop_blend(self) -> None:
+        """Judge by the tower alone again."""
+        self.config.pop("measures", None)
+        self.blend = None
+
+    def fused(self, features: Tensor) -> Tensor:
+        """Features (B, N + 1, E) of crops and thumbnail → (B, hidden), any number of crops."""
+        crops, thumbnails = features[:, :-1], features[:, -1]
+        views = torch.cat([crops.mean(1), crops.amax(1), thumbnails], dim=-1)
+        fused: Tensor = self.fuse(views)
+        return fused
+
+    def forward(self, fused: Tensor, measures: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Fused features → image embedding and presence logits.
 
         Args:
-            crops: (B, N, E) features of the native crops.
-            thumbnails: (B, E) features of the thumbnails.
+            fused: (B, hidden).
+            measures: (B, F) of `autodir.diagnosis.appearance.measure`; without them the tower
+                judges alone.
 
         Returns:
             (B, embed_dim) L2-normalized; (B, K) logits.
         """
-        views = torch.cat([crops.mean(1), crops.amax(1), thumbnails], dim=-1)
-        hidden = self.fuse(views)
-        return F.normalize(self.embed(hidden), dim=-1), self.presence(hidden)
+        if self.blend is not None and measures is not None:
+            fused = self.blend(fused, measures)
+        return F.normalize(self.embed(fused), dim=-1), self.presence(fused)
 
     def views(self, image: Tensor, size: int, per_side: int) -> Tensor:
         """(B, 3, H, W) → (B, N + 1, 3, size, size): native crops, and the thumbnail last."""
         crops = native_crops(image, size, per_side)
         return torch.cat([crops, thumbnail(image, size)[:, None]], dim=1)
 
-    def judge(self, features: Tensor, prompts: Tensor, clean: int) -> tuple[Tensor, Tensor]:
+    def judge(
+        self, features: Tensor, prompts: Tensor, clean: int, measures: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Features (B, N + 1, E) of the views → logits (B, P), presence logits (B, K).
 
         ``clean`` is not needed: presence is learnt, and not compared with "no".
         """
-        embedding, presence = self(features[:, :-1], features[:, -1])
+        embedding, presence = self(self.fused(features), measures)
         return self.scores(embedding.float(), prompts), presence.float()
 
     def scores(self, embedding: Tensor, prompts: Tensor) -> Tensor:
@@ -120,7 +160,13 @@ class Head(Protocol):
     def views(self, image: Tensor, size: int, per_side: int) -> Tensor:
         """(B, 3, H, W) → the crops (B, N, 3, size, size) that the image tower sees."""
 
-    def judge(self, features: Tensor, prompts: Tensor, clean: int) -> tuple[Tensor, Tensor]:
+    @property
+    def measured(self) -> bool:
+        """Whether it takes classical measures of the whole photo."""
+
+    def judge(
+        self, features: Tensor, prompts: Tensor, clean: int, measures: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Their features (B, N, E) → logits (B, P) over prompts, presence logits (B, P − 1)."""
 
 
@@ -142,15 +188,32 @@ class QualityModel(nn.Module):
             prompts = clip.encode_text([taxonomy.prompt(key) for key in taxonomy.keys]).pooled
         self.register_buffer("prompts", prompts.detach().clone(), persistent=False)
 
-    def forward(self, image: Tensor, per_side: int = MAX_CROPS_PER_SIDE) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, image: Tensor, per_side: int = MAX_CROPS_PER_SIDE, *, whole: bool = True
+    ) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W) in [0, 1] → logits (B, K + 1) in softmax order, presence logits (B, K).
 
-        ``per_side`` limits the grid of crops along each side.
+        Args:
+            image: photos, sRGB-encoded.
+            per_side: limits the grid of crops along each side.
+            whole: whole photos, which classical measures are taken of; parts of one are judged by
+                the tower alone.
         """
-        views = self.head.views(image, self.clip.image_size, per_side)
-        features = self.clip.encode_image(views.flatten(0, 1)).unflatten(0, views.shape[:2])
+        measures = measures_of(image) if whole and self.head.measured else None
         clean = self.taxonomy.index(self.taxonomy.clean)
-        return self.head.judge(features, self.prompts, clean)
+        return self.head.judge(self.features(image, per_side), self.prompts, clean, measures)
+
+    def features(self, image: Tensor, per_side: int = MAX_CROPS_PER_SIDE) -> Tensor:
+        """(B, 3, H, W) → the tower's features (B, N + 1, E) of the views, the thumbnail last."""
+        views = self.head.views(image, self.clip.image_size, per_side)
+        features: Tensor = self.clip.encode_image(views.flatten(0, 1))
+        return features.view(*views.shape[:2], -1)
+
+
+def measures_of(images: Tensor) -> Tensor:
+    """Classical measures (B, F) of photos (B, 3, H, W), on the images' device."""
+    measured = [measure(image[None]) for image in images.detach().float().cpu()]
+    return torch.stack(measured).to(images.device)
 
 
 class BiqaDiagnoser:

@@ -36,6 +36,7 @@ class ContrastiveHead(nn.Module):
     """
 
     CONFIG: ClassVar[Mapping[str, Any]] = {"kind": "contrastive"}
+    measured = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,13 +50,16 @@ class ContrastiveHead(nn.Module):
         crops = native_crops(image, size, per_side)
         return torch.cat([crops, thumbnail(image, size)[:, None]], dim=1)
 
-    def judge(self, features: Tensor, prompts: Tensor, clean: int) -> tuple[Tensor, Tensor]:
+    def judge(
+        self, features: Tensor, prompts: Tensor, clean: int, measures: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Features of the views → logits over the prompts and presence logits.
 
         Args:
             features: (B, N, E), not normalized.
             prompts: (P, E), normalized.
             clean: index of "no" among the prompts.
+            measures: not used; the published head knows none.
 
         Returns:
             (B, P) log probabilities; (B, P − 1) log odds against "no".

@@ -95,7 +95,7 @@ def presence_maps(diagnoser: BiqaDiagnoser, pixels: Tensor) -> dict[str, Presenc
             pixels[..., top : top + side, left : left + side]
             for top, left in places[first : first + _BATCH]
         ]
-        scores.append(model(torch.cat(windows), 1)[1].float().cpu())
+        scores.append(model(torch.cat(windows), 1, whole=False)[1].float().cpu())
     raw = torch.cat(scores).view(len(tops), len(lefts), -1)
     centers = [torch.tensor(starts) + side / 2 for starts in (tops, lefts)]
     return {

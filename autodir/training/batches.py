@@ -84,6 +84,15 @@ class Batches:
         self.emphasis, self.chain = emphasis, chain
         self.keys = tuple(degradation.key for degradation in taxonomy)
 
+    def with_share(
+        self, share: tuple[float, float, float], emphasis: Mapping[str, float] | None = None
+    ) -> Batches:
+        """The same photos and pairs in other shares."""
+        return Batches(
+            self.photos, self.pairs, self.taxonomy, device=self.device, share=share,
+            emphasis=emphasis, chain=self.chain,
+        )  # fmt: skip
+
     def draw(
         self,
         count: int,

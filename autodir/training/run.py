@@ -19,6 +19,7 @@ import torch
 
 from autodir.checkpoint import INDEX, RUNS, Model, build_small, load_model, save_model
 from autodir.config import TrainOptions
+from autodir.diagnosis.biqa import QualityHead
 from autodir.diffusion.adapters import build_adapter
 from autodir.diffusion.wrapping import FeatureWrapping
 from autodir.errors import ConfigError
@@ -43,6 +44,9 @@ from autodir.training.data import PairPool, PhotoPool
 from autodir.training.diffusion import BATCH as DIFFUSION_BATCH
 from autodir.training.diffusion import LEARNING_RATE as DIFFUSION_RATE
 from autodir.training.diffusion import train_diffusion
+from autodir.training.head import LEARNING_RATE as HEAD_RATE
+from autodir.training.head import SHARE as HEAD_SHARE
+from autodir.training.head import train_head
 from autodir.training.instructions import Instructions
 from autodir.training.loop import LoopOptions, processes
 from autodir.training.text import TextRecipe, train_text
@@ -54,14 +58,14 @@ Start = Callable[[Path], None]
 
 SHARES: Mapping[str, float] = {
     "text": 0.04,
-    "biqa": 0.2,
+    "biqa": 0.16,
+    "head": 0.04,
     "autoencoder": 0.1,
     "diffusion": 0.2,
     "correction": 0.44,
     "calibration": 0.02,
 }
 """Shares of the budget of ``train all``, in the order of the stages."""
-
 
 ADAPTER_RATE = 5e-4
 EXTRAS = ("adapter", "cfw")
@@ -267,18 +271,25 @@ def _text(stage: _Stage) -> dict[str, Any]:
 
 
 def _biqa(stage: _Stage) -> dict[str, Any]:
+    if isinstance(stage.model.head, QualityHead):
+        stage.model.head.drop_blend()  # it would belong to the tower of before
     quality = stage.model.quality_model()
-    same = stage.batches
-    batches = Batches(
-        same.photos, same.pairs, same.taxonomy, device=same.device, share=BIQA_SHARE,
-        emphasis=BIQA_EMPHASIS, chain=same.chain,
-    )  # fmt: skip
+    batches = stage.batches.with_share(BIQA_SHARE, BIQA_EMPHASIS)
     side = stage.crop
     train_biqa(
         quality, batches, stage.loop, stage.run_dir, stage.batch(BIQA_BATCH),
         (side // 2, side * 3 // 4, side) if side else None,
     )  # fmt: skip
     return {}
+
+
+def _head(stage: _Stage) -> dict[str, Any]:
+    if not processes().is_main_process:  # noted once, and saved by the main process
+        return {}
+    return train_head(
+        stage.model.eval().quality_model(), stage.batches.with_share(HEAD_SHARE),
+        stage.loop.budget, stage.run_dir, seed=stage.options.seed, resume=stage.loop.resume,
+    )  # fmt: skip
 
 
 def _autoencoder(stage: _Stage) -> dict[str, Any]:
@@ -340,11 +351,7 @@ def _cfw(stage: _Stage) -> dict[str, Any]:
 def _correction(stage: _Stage) -> dict[str, Any]:
     stage.model.eval()
     stage.model.scm.train().requires_grad_(True)
-    same = stage.batches
-    batches = Batches(
-        same.photos, same.pairs, same.taxonomy, device=same.device, emphasis=EMPHASIS,
-        chain=same.chain,
-    )  # fmt: skip
+    batches = stage.batches.with_share(stage.batches.share, EMPHASIS)
     train_correction(
         stage.model.scm, stage.model.latent_diffusion(), batches, _instructions(stage.model),
         stage.loop, stage.run_dir, batch=stage.batch(CORRECTION_BATCH),
@@ -372,6 +379,7 @@ def _instructions(model: Model) -> Instructions:
 _STAGES: Mapping[str, tuple[float, Callable[[_Stage], dict[str, Any]]]] = {
     "text": (TextRecipe().learning_rate, _text),
     "biqa": (BIQA_RATE, _biqa),
+    "head": (HEAD_RATE, _head),
     "autoencoder": (AUTOENCODER_RATE, _autoencoder),
     "diffusion": (DIFFUSION_RATE, _diffusion),
     "correction": (CORRECTION_RATE, _correction),

@@ -9,9 +9,11 @@ from autodir.diagnosis.biqa import (
     BiqaDiagnoser,
     QualityHead,
     QualityModel,
+    measures_of,
     native_crops,
     thumbnail,
 )
+from autodir.diagnosis.blend import Blend
 from autodir.diagnosis.calibration import Calibration
 from autodir.errors import ContractError
 
@@ -83,15 +85,40 @@ def test_scores_are_scaled_cosines(tiny_model: Model) -> None:
 
 def test_head_gives_unit_embeddings_whatever_the_number_of_crops(tiny_model: Model) -> None:
     for count in (1, 9):
-        embedding, presence = tiny_model.head(torch.rand(2, count, 16), torch.rand(2, 16))
+        features = torch.rand(2, count + 1, 16)
+        embedding, presence = tiny_model.head(tiny_model.head.fused(features))
         torch.testing.assert_close(embedding.norm(dim=-1), torch.ones(2))
         assert presence.shape == (2, 8)
 
 
 def test_order_of_the_crops_does_not_matter(tiny_model: Model) -> None:
-    crops, whole = torch.rand(1, 4, 16), torch.rand(1, 16)
-    one, other = tiny_model.head(crops, whole), tiny_model.head(crops.flip(1), whole)
+    crops, whole = torch.rand(1, 4, 16), torch.rand(1, 1, 16)
+    one, other = (tiny_model.head.fused(torch.cat([c, whole], 1)) for c in (crops, crops.flip(1)))
     torch.testing.assert_close(one, other)
+
+
+def test_measures_count_for_whole_photos_once_they_are_blended_in(tiny_model: Model) -> None:
+    model = tiny_model.quality_model()
+    image = photo(seed=3)
+    before, alone = model(image), model(image, whole=False)
+    torch.testing.assert_close(before, alone)
+    blend = tiny_model.head.add_blend(measures_of(image).shape[1])
+    torch.testing.assert_close(model(image), before)  # untrained, it changes nothing
+    torch.nn.init.normal_(blend.net[-1].weight)
+    assert not torch.equal(model(image)[0], before[0])
+    torch.testing.assert_close(model(image, whole=False), before)
+    again = QualityHead(**tiny_model.head.config)
+    again.load_state_dict(tiny_model.head.state_dict())
+    tiny_model.head.drop_blend()
+    torch.testing.assert_close(model(image), before)
+    assert "measures" not in tiny_model.head.config
+
+
+def test_measures_far_from_all_training_photos_are_clipped() -> None:
+    blend = Blend(4, 3).eval()
+    torch.nn.init.normal_(blend.net[-1].weight)
+    hidden, far = torch.zeros(1, 4), torch.full((1, 3), 1e9)
+    torch.testing.assert_close(blend(hidden, far), blend(hidden, far / 1e3))
 
 
 def test_configuration_builds_the_same_head(tiny_model: Model) -> None:

@@ -24,8 +24,8 @@ class Brightness:
     clip = SimpleNamespace(image_size=SIDE)
     taxonomy = load_taxonomy()
 
-    def __call__(self, windows: Tensor, per_side: int) -> tuple[Tensor, Tensor]:
-        assert per_side == 1
+    def __call__(self, windows: Tensor, per_side: int, *, whole: bool) -> tuple[Tensor, Tensor]:
+        assert per_side == 1 and not whole
         scores = torch.zeros(len(windows), len(self.taxonomy))
         scores[:, 0] = windows.mean((1, 2, 3)) * 12 - 6
         return torch.zeros(len(windows), len(self.taxonomy) + 1), scores
@@ -92,9 +92,9 @@ def test_a_large_photo_is_looked_at_in_bounded_time() -> None:
     seen: list[int] = []
 
     class Counting(Brightness):
-        def __call__(self, windows: Tensor, per_side: int) -> tuple[Tensor, Tensor]:
+        def __call__(self, windows: Tensor, per_side: int, *, whole: bool) -> tuple[Tensor, Tensor]:
             seen.append(len(windows))
-            return super().__call__(windows, per_side)
+            return super().__call__(windows, per_side, whole=whole)
 
     presence_maps(
         BiqaDiagnoser(cast("Any", Counting()), Calibration()), torch.zeros(1, 3, 900, 900)

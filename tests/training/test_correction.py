@@ -14,6 +14,7 @@ from autodir.training.batches import Batches
 from autodir.training.correction import train_correction
 from autodir.training.instructions import Instructions
 from autodir.training.loop import LoopOptions
+from autodir.training.losses import relative_error
 
 TWO_STEPS = LoopOptions(budget=1e6, max_steps=2, precision="bf16", log_every=1, warmup=1)
 
@@ -89,5 +90,5 @@ def test_training_gains_on_what_it_sees(
     text = told.draw(drawn.label, torch.Generator().manual_seed(0)).pooled
     with torch.no_grad():
         result = drawn.degraded + model.scm(drawn.degraded, drawn.degraded, text)
-    errors = [(image - drawn.target).square().mean() for image in (result, drawn.degraded)]
+    errors = [relative_error(image, drawn.target).mean() for image in (result, drawn.degraded)]
     assert float(errors[0]) < float(errors[1])

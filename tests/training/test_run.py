@@ -94,7 +94,7 @@ def test_resume_after_a_kill_goes_on_with_the_next_stage(
     done: list[str] = []
 
     def noted(name: str, model: Model, *_: object) -> None:
-        if name == "diffusion" and len(done) == 3:
+        if name == "diffusion" and len(done) == 4:
             done.append("killed")
             raise KeyboardInterrupt
         done.append(name)
@@ -107,6 +107,7 @@ def test_resume_after_a_kill_goes_on_with_the_next_stage(
     assert done == [
         "text",
         "biqa",
+        "head",
         "autoencoder",
         "killed",
         "diffusion",

@@ -1,0 +1,160 @@
+"""The head stage: classical measures are blended into the trained quality model.
+
+Apart from the BIQA stage, because the tower stands still here: what it sees in many photos is
+noted once, and the small blend learns from the notes in seconds.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from autodir.diagnosis.biqa import QualityHead, QualityModel, measures_of
+from autodir.errors import CheckpointError, ConfigError
+from autodir.training.batches import Batches
+
+logger = logging.getLogger(__name__)
+
+SHARE = (0.56, 0.1, 0.34)
+"""One degradation, several, none. "No" is the answer that most mistakes are made with."""
+SIZES = (224, 288, 352)
+"""Sides of the photos in pixels: large enough for the measures, small enough for thousands."""
+SCALE = (0.35, 1.25)
+LEAST_SEVERITY = 0.08
+BATCH = 8
+COLLECTING = 0.9
+"""Share of the budget in which photos are noted; the rest is for learning."""
+SAVE_EVERY = 120.0
+EPOCHS, STEP = 60, 128
+LEARNING_RATE, WEIGHT_DECAY = 2e-3, 1e-2
+SMOOTHING = 0.02
+JITTER = 0.05
+"""Noise on the standardized inputs, so that few photos are not learnt by heart."""
+NOTES = "notes.safetensors"
+
+
+def train_head(
+    model: QualityModel,
+    batches: Batches,
+    budget: float,
+    run_dir: Path,
+    *,
+    seed: int = 0,
+    resume: bool = False,
+) -> dict[str, Any]:
+    """Give the head a fresh blend of classical measures and train that alone, in place.
+
+    Args:
+        model: a trained quality model; its tower, its fusion and its scores stay as they are.
+        batches: source of degraded and clean photos; `SHARE` of each kind serves best.
+        budget: seconds, most of them to note what photos look like.
+        run_dir: gets the notes.
+        seed: of photos, weights and steps.
+        resume: add to the notes that are there already.
+
+    Returns:
+        Figures of the training: photos noted, and the share of them named rightly.
+
+    Raises:
+        ConfigError: the model's head has no place for measures.
+        CheckpointError: the notes to add to are those of another model.
+    """
+    head = model.head
+    if not isinstance(head, QualityHead):
+        raise ConfigError(
+            "the published head knows no classical measures", "train the head of small"
+        )
+    run_dir.mkdir(parents=True, exist_ok=True)
+    notes = _collect(model, head, batches, COLLECTING * budget, run_dir / NOTES, seed, resume)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        blend = head.add_blend(notes["measures"].shape[1])
+        blend.standardize(notes["fused"], notes["measures"])
+        _learn(model, head, notes)
+    head.eval().requires_grad_(False)
+    with torch.no_grad():
+        named = _logits(model, head, notes["fused"], notes["measures"])[0].argmax(1)
+    right = (named == notes["label"]).float().mean()
+    return {"noted": len(named), "measured": {"named": round(float(right), 4)}}
+
+
+@torch.no_grad()
+def _collect(
+    model: QualityModel, head: QualityHead, batches: Batches, budget: float, path: Path, seed: int,
+    resume: bool,
+) -> dict[str, Tensor]:  # fmt: skip
+    """Fused features, measures, label and presence of as many photos as the time allows."""
+    kept: list[dict[str, Tensor]] = []
+    if resume and path.is_file():
+        kept.append(load_file(path))
+        if kept[0]["fused"].shape[1] != head.config["hidden"]:
+            raise CheckpointError(f"{path} was noted from another model", "use an empty folder")
+        seed += sum(len(part["label"]) for part in kept)  # photos that are new
+    generator = torch.Generator().manual_seed(seed)
+    model.eval()
+    started, saved, index = time.monotonic(), time.monotonic(), 0
+    while index < 2 or time.monotonic() - started < budget:
+        size = SIZES[index % len(SIZES)]
+        drawn = batches.draw(BATCH, size, generator, scale=SCALE, least=LEAST_SEVERITY)
+        kept.append({
+            "fused": head.fused(model.features(drawn.degraded)).float().cpu(),
+            "measures": measures_of(drawn.degraded).cpu(),
+            "label": drawn.label.cpu(),
+            "presence": drawn.presence.cpu(),
+        })  # fmt: skip
+        index += 1
+        if time.monotonic() - saved > SAVE_EVERY:
+            saved = time.monotonic()
+            _save(kept, path)
+            logger.info("%d photos noted", sum(len(part["label"]) for part in kept))
+    return _save(kept, path)
+
+
+def _save(kept: list[dict[str, Tensor]], path: Path) -> dict[str, Tensor]:
+    together = {key: torch.cat([part[key] for part in kept]) for key in kept[0]}
+    part = path.with_suffix(".tmp")
+    save_file(together, part)
+    part.replace(path)
+    return together
+
+
+def _learn(model: QualityModel, head: QualityHead, notes: dict[str, Tensor]) -> None:
+    """Cross-entropy over the labels and of each presence; only the blend has gradients."""
+    blend = head.blend
+    assert blend is not None
+    device = model.prompts.device
+    data = {key: value.to(device) for key, value in notes.items()}
+    model.requires_grad_(False)
+    blend.requires_grad_(True).train()
+    optimizer = torch.optim.AdamW(blend.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    count = len(data["label"])
+    steps = max(100, EPOCHS * count // STEP)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(steps):
+        rows = torch.randint(count, (min(STEP, count),), device=device)
+        fused, measures = (
+            data[key][rows] + JITTER * data[key].std(0) * torch.randn_like(data[key][rows])
+            for key in ("fused", "measures")
+        )
+        logits, presence = _logits(model, head, fused, measures)
+        loss = F.cross_entropy(logits, data["label"][rows], label_smoothing=SMOOTHING)
+        loss = loss + F.binary_cross_entropy_with_logits(presence, data["presence"][rows])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+
+
+def _logits(
+    model: QualityModel, head: QualityHead, fused: Tensor, measures: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Logits over the prompts and presence logits, from notes."""
+    embedding, presence = head(fused.to(model.prompts), measures.to(model.prompts))
+    return head.scores(embedding, model.prompts), presence

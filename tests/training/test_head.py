@@ -1,0 +1,55 @@
+"""The head stage blends classical measures in and leaves everything else as it was."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from autodir.checkpoint import Model
+from autodir.diagnosis.contrastive import ContrastiveHead
+from autodir.errors import CheckpointError, ConfigError
+from autodir.training import head as stage
+from autodir.training.batches import Batches
+from autodir.training.head import NOTES, train_head
+
+
+@pytest.fixture(autouse=True)
+def small_photos(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "SIZES", (48, 64))
+
+
+def test_only_the_blend_learns(model: Model, batches: Batches, tmp_path: Path) -> None:
+    quality = model.quality_model()
+    before = {name: value.clone() for name, value in quality.state_dict().items()}
+    figures = train_head(quality, batches, 1.0, tmp_path)
+    after = quality.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert set(after) - set(before) == {name for name in after if name.startswith("head.blend.")}
+    assert float(after["head.blend.net.6.weight"].abs().max()) > 0
+    assert figures["noted"] >= 2 * stage.BATCH
+    assert figures["measured"]["named"] > 1 / 9  # better than by chance on what it has seen
+
+
+def test_notes_are_added_to(model: Model, batches: Batches, tmp_path: Path) -> None:
+    first = train_head(model.quality_model(), batches, 0.1, tmp_path)
+    again = train_head(model.quality_model(), batches, 0.1, tmp_path, resume=True)
+    assert again["noted"] >= first["noted"] + 2 * stage.BATCH
+    fresh = train_head(model.quality_model(), batches, 0.1, tmp_path)
+    assert fresh["noted"] < again["noted"]
+
+
+def test_notes_of_another_model_are_refused(model: Model, batches: Batches, tmp_path: Path) -> None:
+    train_head(model.quality_model(), batches, 0.1, tmp_path)
+    model.head.config["hidden"] += 1
+    with pytest.raises(CheckpointError, match="another model"):
+        train_head(model.quality_model(), batches, 0.1, tmp_path, resume=True)
+    assert (tmp_path / NOTES).is_file()
+
+
+def test_published_head_has_no_place_for_measures(
+    model: Model, batches: Batches, tmp_path: Path
+) -> None:
+    quality = model.quality_model()
+    quality.head = ContrastiveHead()
+    with pytest.raises(ConfigError, match="no classical measures"):
+        train_head(quality, batches, 0.1, tmp_path)
