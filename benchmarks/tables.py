@@ -117,16 +117,19 @@ def recognition(result: Result) -> list[str]:
     return [*shares, "", *sets, "", *matrix, "", _origin(result)]
 
 
-def speed(result: Result) -> list[str]:
-    """Whatever a speed script measured, as it named its columns."""
+def listing(result: Result) -> list[str]:
+    """Whatever a script measured, as it named its columns."""
     rows = [[str(cell) for cell in row] for row in result["rows"]]
-    return [*grid(result["columns"], rows), "", *result["notes"], "", _origin(result)]
+    notes = [*result["notes"], ""] if result.get("notes") else []
+    return [*grid(result["columns"], rows), "", *notes, _origin(result)]
 
 
 RENDERERS: dict[str, Callable[[Result], list[str]]] = {
     "restoration": restoration,
     "recognition": recognition,
-    "speed": speed,
+    "speed": listing,
+    "severity": listing,
+    "maps": listing,
 }
 
 
@@ -172,7 +175,7 @@ def _interval(bounds: Sequence[float] | None, *, percent: bool = False) -> str:
 
 
 def _origin(result: Result) -> str:
-    about, model = result["circumstances"], result["model"]
+    about, model = result["circumstances"], result.get("model", {})
     digest = str(model.get("model_sha256") or model.get("sha256") or "")[:12]
     machine = about["hardware"]
     place = machine["gpu"] or f"{machine['processor']}, {machine['threads']} threads"

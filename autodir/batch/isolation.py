@@ -6,6 +6,7 @@ comes back from that process is plain numbers and texts, never a pickle.
 
 from __future__ import annotations
 
+import threading
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -32,6 +33,7 @@ class Decoder:
     ) -> None:
         self.max_bytes, self._timeout = max_bytes, timeout
         self._child = Child(serve_photos) if isolate else None
+        self._turn = threading.Lock()  # one thread reads ahead, another one for the report
 
     def read(self, source: Path | bytes, max_pixels: int) -> Photo:
         """Decode a photo; see `autodir.imaging.io.read`.
@@ -43,9 +45,10 @@ class Decoder:
             return read(source, max_pixels, self.max_bytes)
         name = str(source) if isinstance(source, Path) else "the input"
         try:
-            answer = self._child.ask(
-                (source, max_pixels, self.max_bytes), Connection.recv_bytes, self._timeout
-            )
+            with self._turn:
+                answer = self._child.ask(
+                    (source, max_pixels, self.max_bytes), Connection.recv_bytes, self._timeout
+                )
         except TimeoutError as error:
             raise ImageError(
                 f"cannot read {name}: the decoder took longer than {self._timeout:g} s",

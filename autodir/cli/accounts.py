@@ -43,6 +43,7 @@ class Accounts:
         report: the page to write; None for none.
         runtime, output: options of the run, which sidecars repeat; None for no sidecars.
         info: name and hash of the model, and the versions.
+        max_pixels: limit of a photo that is shown.
 
     Raises:
         ConfigError: the page is no HTML file by its name.
@@ -54,8 +55,10 @@ class Accounts:
         count: int,
         report: Path | None,
         info: Mapping[str, Any],
+        max_pixels: int,
         sidecar: tuple[RuntimeOptions, OutputOptions] | None = None,
     ) -> None:
+        self._max_pixels = max_pixels
         self._longest = next((side for most, side in _SIDES if count <= most), _SMALLEST)
         self._sidecar, self._page = sidecar, None if report is None else _open(report, count, info)
         self._about: dict[str, Any] | None = None
@@ -73,7 +76,7 @@ class Accounts:
             self._page.close()
 
     def delivered(self, one: Input, document: Mapping[str, Any], content: bytes) -> None:
-        """Account for a result.
+        """Account for a result that is there.
 
         Args:
             one: the input.
@@ -81,19 +84,17 @@ class Accounts:
             content: of the result.
 
         Raises:
-            ImageError: page or sidecar cannot be written.
+            ImageError: the page cannot be written.
         """
-        if document["output"] is not None:
-            self._write_sidecar(one, document, content)
         if self._page is not None:
-            self._add(one, document, self.picture(content))
+            self._add(one, document, self.picture(one, content))
 
     def passed_over(self, one: Input, document: Mapping[str, Any]) -> None:
         """Account for an input whose result is there from an earlier run."""
         if self._page is not None:
             output = document["output"]
             content = None if output is None else Path(output).read_bytes()
-            self._add(one, document, None if content is None else self.picture(content))
+            self._add(one, document, None if content is None else self.picture(one, content))
 
     def diagnosed(self, one: Input, photo: Photo, document: Mapping[str, Any]) -> None:
         """Account for one diagnosis."""
@@ -119,15 +120,25 @@ class Accounts:
 
         assert self._page is not None
         content = one.content()
-        photo = photo or _decode(content)
+        photo = photo or self._decode(one, content)
         before = None if photo is None else self._shrink(photo)
         facts = {} if photo is None else facts_of(photo, len(content))
         self._page.add(Card(document=document, before=before, after=after, facts=facts))
 
-    def picture(self, content: bytes) -> Picture | None:
-        """The thumbnail of the photo in a file's content; None where it cannot be shown."""
-        photo = _decode(content)
+    def picture(self, one: Input, content: bytes) -> Picture | None:
+        """The thumbnail of a photo or of its result; None where it cannot be shown."""
+        photo = self._decode(one, content)
         return None if photo is None else self._shrink(photo)
+
+    def _decode(self, one: Input, content: bytes) -> Photo | None:
+        """The photo in a content, read as the input was, isolated if that was.
+
+        None where it cannot be read: no result suffers from that.
+        """
+        try:
+            return one.decode(content, self._max_pixels)
+        except ImageError:
+            return None
 
     def _shrink(self, photo: Photo) -> Picture:
         from autodir.html import Picture
@@ -136,7 +147,17 @@ class Accounts:
         data, size = thumbnail(photo, self._longest)
         return Picture(data=data, size=size)
 
-    def _write_sidecar(self, one: Input, document: Mapping[str, Any], content: bytes) -> None:
+    def write_sidecar(self, one: Input, document: Mapping[str, Any], content: bytes) -> None:
+        """Write down how a result came about, before it gets its name.
+
+        So a run that is killed leaves no result without its sidecar.
+
+        Args:
+            one, document, content: as in `delivered`.
+
+        Raises:
+            ImageError: the sidecar cannot be written.
+        """
         if self._sidecar is None or one.data is not None:  # stdin cannot be read again
             return
         from autodir.batch.sidecar import surroundings, write_sidecar
@@ -167,13 +188,3 @@ def _open(path: Path, count: int, info: Mapping[str, Any]) -> Page:
         raise ConfigError(f"--report {path} is no HTML file.", "Name it such as report.html.")
     facts = {name: str(value) for name, value in info.items()}
     return Page(path, f"autodir: {count} photo{'s' if count != 1 else ''}", facts)
-
-
-def _decode(content: bytes) -> Photo | None:
-    """The photo in a file's content; None where it cannot be shown: no result suffers from that."""
-    from autodir.imaging.io import read
-
-    try:
-        return read(content)
-    except ImageError:
-        return None

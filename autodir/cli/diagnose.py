@@ -63,7 +63,7 @@ def diagnose(
     found = find_inputs(inputs, output)
     restorer = open_restorer(runtime)
 
-    accounts = Accounts(len(found), report, restorer.info)
+    accounts = Accounts(len(found), report, restorer.info, output.max_pixels)
 
     def work(one: Input) -> None:
         try:

@@ -196,6 +196,8 @@ class Fixing:
         if not (target and target.exists() and _is_file_with(one, target, content)):
             seal = partial(self._seal, one, ready, document, content)
             self._results.write(content, target, seal)
+        elif target is not None:
+            self._accounts.write_sidecar(one, document, content)
         self._accounts.delivered(one, document, content)
         self._show(one, document, note)
         self._tally.count("clean" if document["clean"] else "repaired" if changed else "unchanged")
@@ -203,7 +205,7 @@ class Fixing:
     def _seal(
         self, one: Input, ready: Ready, document: Mapping[str, Any], content: bytes, whole: Path
     ) -> None:
-        """Before the result gets its name: give it what it takes over, and write the ledger."""
+        """Before the result gets its name: what it takes over, its sidecar, its line."""
         if one.data is None:
             keep_attributes(
                 one.source.path,
@@ -211,6 +213,7 @@ class Fixing:
                 times=self._batch.keep_times,
                 permissions=self._batch.keep_permissions,
             )
+        self._accounts.write_sidecar(one, document, content)
         ledger = self._ledger(one)
         if ledger is None or ready.file is None:
             return

@@ -59,10 +59,17 @@ class Input:
         Raises:
             ImageError: it cannot be read or is over a limit.
         """
+        return self.decode(self.source.path if self.data is None else self.data, max_pixels)
+
+    def decode(self, content: Path | bytes, max_pixels: int) -> Photo:
+        """Decode a file or a content that is trusted no more than the input.
+
+        Raises:
+            ImageError: it cannot be read or is over a limit.
+        """
         from autodir.batch.isolation import Decoder
 
-        decoder = self.decoder or Decoder()
-        return decoder.read(self.source.path if self.data is None else self.data, max_pixels)
+        return (self.decoder or Decoder()).read(content, max_pixels)
 
     def content(self) -> bytes:
         """The file byte for byte."""

@@ -65,7 +65,7 @@ def fix(
             runtime = _share(runtime, batch.jobs)
             workers = _open_others(batch.jobs, runtime, restore, output, resources)
         kept = (runtime, output) if sidecar else None
-        accounts = Accounts(len(found), report, workers[0].info, kept)
+        accounts = Accounts(len(found), report, workers[0].info, output.max_pixels, kept)
         resources.enter_context(accounts)
         _fix_all(found, results, restore, output, batch, console, workers, accounts)
 

@@ -24,6 +24,14 @@ _EVEN = 1.0
 """Spread of the logits below which a degradation counts as the same everywhere."""
 _RAMP = 0.2
 """Width of the soft border between clean and degraded, as a share of that spread."""
+_BORDER = 0.45
+"""Where the border lies between the two, as a share of that spread: the presence of a window that
+is half clean is nearer to that of a clean one."""
+_CERTAIN = 2.0
+"""The border's logit, at most: what is found with certainty is never taken for clean."""
+_BLUR = 0.4
+"""Deviation of the Gaussian that smooths the scores, in sides of a window: a window's score depends
+on what it shows, and its neighbors, which overlap it, show something else."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +56,8 @@ class PresenceMap:
     def where(self) -> Tensor:
         """How much of a repair belongs to each pixel: (H, W) in [0, 1], exactly 0 where clean.
 
-        The border is half way between the cleanest and the most degraded tenth of the photo, for a
-        presence in the middle of a window that is half clean says little by itself.
+        The border lies about half way between the cleanest and the most degraded tenth of the
+        photo, for the presence of a window that is half clean says little by itself.
         """
         smooth = self._smooth(self.size)
         ordered = self.logits.flatten().sort().values
@@ -57,7 +65,8 @@ class PresenceMap:
         low, high = float(ordered[round(tenth)]), float(ordered[round(9 * tenth)])
         if high - low < _EVEN:
             return torch.ones_like(smooth)
-        middle, width = (low + high) / 2, _RAMP * (high - low)
+        middle, width = low + _BORDER * (high - low), _RAMP * (high - low)
+        middle = min(middle, _CERTAIN)
         return ((smooth - middle) / width + 0.5).clamp(0, 1)
 
     def _smooth(self, size: tuple[int, int]) -> Tensor:
@@ -98,9 +107,10 @@ def presence_maps(diagnoser: BiqaDiagnoser, pixels: Tensor) -> dict[str, Presenc
         scores.append(model(torch.cat(windows), 1, whole=False)[1].float().cpu())
     raw = torch.cat(scores).view(len(tops), len(lefts), -1)
     centers = [torch.tensor(starts) + side / 2 for starts in (tops, lefts)]
+    down, across = (_neighbors(places, _BLUR * side) for places in centers)
     return {
         degradation.key: PresenceMap(
-            logits=calibration.logit(degradation.key, raw[..., index]),
+            logits=down @ calibration.logit(degradation.key, raw[..., index]) @ across.T,
             rows=centers[0],
             columns=centers[1],
             size=size,
@@ -126,6 +136,13 @@ def _starts(length: int, side: int, stride: float) -> list[int]:
     """First pixels of the windows along one side, evenly spaced from border to border."""
     count = math.ceil((length - side) / stride) + 1
     return [round(i * (length - side) / (count - 1)) for i in range(count)] if count > 1 else [0]
+
+
+def _neighbors(centers: Tensor, deviation: float) -> Tensor:
+    """(N, N): how much each window's score counts at the center of each; the rows sum to 1."""
+    apart = (centers[:, None] - centers[None]) / deviation
+    near = torch.exp(-0.5 * apart.square())
+    return near / near.sum(1, keepdim=True)
 
 
 def _weights(centers: Tensor, length: int, scale: float) -> Tensor:

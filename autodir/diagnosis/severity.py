@@ -64,7 +64,7 @@ class Reading:
 
 @dataclass(frozen=True, kw_only=True)
 class SeverityModel:
-    """A regression with one hidden layer on the measures of `appearance`, and its readings.
+    """A regression with one hidden layer on the measures of a photo, and its readings.
 
     Attributes:
         center, scale: (F,) of the measures.

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import huber_loss
 
 from autodir.diagnosis.appearance import measure
 from autodir.diagnosis.severity import SCHEMA, Reading, SeverityModel
@@ -37,8 +38,12 @@ _WEIGHTS = (1.0, 0.8, 2.2, 1.2, 0.8)
 """How often each of `ORDER` is drawn: blur has the most faces."""
 _SHARES = (0.08, 0.6, 0.25, 0.07)
 """Of photos with 0, 1, 2 and 3 degradations."""
-_HIDDEN = 32
+_HIDDEN = 40
 _STEPS = 1500
+_MEMBERS = 4
+"""Regressions whose mean is the figure: each errs in its own way."""
+_WITHOUT = 0.3
+"""Weight of a photo without the degradation: it has to be told apart, but not to be ranked."""
 _KNOTS = 12
 _LEAST = 4
 """Calibration photos behind each knot, at least."""
@@ -171,7 +176,15 @@ def fit(samples: Sequence[Sample], calibration: Sequence[Sample], seed: int = 0)
         raise ConfigError(f"severity needs {_KNOTS * _LEAST} photos or more in each share")
     measures, truth = _tensors(samples)
     center, scale = measures.mean(0), measures.std(0).clamp_min(1e-3)
-    inner, outer = _regress(((measures - center) / scale).clamp(-4, 4), truth, seed)
+    weight = torch.tensor(
+        [[1.0 if key in sample.applied else _WITHOUT for key in ORDER] for sample in samples]
+    )
+    x = ((measures - center) / scale).clamp(-4, 4)
+    members = [_regress(x, truth, weight, seed + member) for member in range(_MEMBERS)]
+    inner = torch.cat([weights for weights, _ in members])
+    outer = torch.cat([weights[:, :-1] / _MEMBERS for _, weights in members], dim=1)
+    bias = torch.stack([weights[:, -1] for _, weights in members]).mean(0)
+    outer = torch.cat([outer, bias[:, None]], dim=1)
     figures: dict[str, Any] = {
         "schema": SCHEMA,
         "photos": {"fit": len(samples), "calibration": len(calibration), "seed": seed},
@@ -213,15 +226,15 @@ def _decode(key: str, figure: Tensor) -> Tensor:
     return figure * {"underexposure": 1.5, "haze": 0.3, "compression": 30.0}[key]
 
 
-def _regress(x: Tensor, y: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """One hidden layer under a Huber loss: (N, F), (N, K) → (H, F + 1), (K, H + 1)."""
+def _regress(x: Tensor, y: Tensor, weight: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """One hidden layer under a Huber loss: (N, F), (N, K), (N, K) → (H, F + 1), (K, H + 1)."""
     generator = torch.Generator().manual_seed(seed)
     count, width = x.shape
     inner = torch.randn(_HIDDEN, width + 1, generator=generator) * width**-0.5
     outer = torch.zeros(y.shape[1], _HIDDEN + 1)
     outer[:, -1] = y.mean(0)
     weights = [inner.requires_grad_(), outer.requires_grad_()]
-    optimizer = torch.optim.AdamW(weights, lr=5e-3, weight_decay=0.05)
+    optimizer = torch.optim.AdamW(weights, lr=5e-3, weight_decay=0.3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, total_steps=_STEPS)
     for _ in range(_STEPS):
         rows = torch.randint(count, (min(count, 256),), generator=generator)
@@ -229,7 +242,7 @@ def _regress(x: Tensor, y: Tensor, seed: int) -> tuple[Tensor, Tensor]:
         noisy = x[rows] + 0.1 * torch.randn(len(rows), width, generator=generator)
         hidden = torch.tanh(noisy @ inner[:, :-1].T + inner[:, -1])
         guess = hidden @ outer[:, :-1].T + outer[:, -1]
-        loss = torch.nn.functional.huber_loss(guess, y[rows], delta=0.3)
+        loss = huber_loss(guess, y[rows], delta=0.3, weight=weight[rows])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -123,7 +123,7 @@ def test_recognition_shows_shares_and_confusion(program):
     assert "| no | · | 50 |" in lines
 
 
-def test_speed_shows_its_own_columns(program):
+def test_what_was_measured_is_shown_in_its_own_columns(program):
     result = {
         "model": {},
         "circumstances": ABOUT,
@@ -131,9 +131,19 @@ def test_speed_shows_its_own_columns(program):
         "rows": [["both", 1.5]],
         "notes": ["A note."],
     }
-    lines = program("tables").speed(result)
+    lines = program("tables").listing(result)
     assert "| both | 1.5 |" in lines
     assert "A note." in lines
+    del result["notes"], result["model"]
+    assert "· no model ·" in program("tables").listing(result)[-1]
+
+
+@pytest.mark.parametrize("suite", ["severity", "maps", "fuzz", "speed_folder"])
+def test_every_listing_has_its_place(program, suite):
+    tables = program("tables")
+    result = tables.newest(tables.HERE / "results", suite)
+    assert f"<!-- table {suite} -->" in (tables.HERE / "README.md").read_text("utf-8")
+    assert result is None or tables.RENDERERS[result["kind"]] is tables.listing
 
 
 def test_check_tells_stale_from_fresh(program, restoration, tmp_path):

@@ -10,8 +10,12 @@ import PIL.Image
 import pytest
 import torch
 
+from autodir.batch.isolation import Decoder
+from autodir.batch.local import Source
 from autodir.cli.accounts import Accounts, facts_of
+from autodir.cli.inputs import Input
 from autodir.errors import ConfigError
+from autodir.imaging.io import read
 from autodir.imaging.photo import Photo
 from autodir.records import ImageMetadata
 
@@ -65,15 +69,30 @@ def test_a_page_is_named_html_before_any_work(run: Run, dark: Path) -> None:
 
 def test_thumbnails_shrink_as_photos_become_many(tmp_path: Path, good: Path) -> None:
     with pytest.raises(ConfigError):
-        Accounts(3, tmp_path / "page", {})
+        Accounts(3, tmp_path / "page", {}, 10**6)
     PIL.Image.new("RGB", (1000, 10)).save(good)
     widths = []
     for count in (1, 500, 5000):
-        accounts = Accounts(count, None, {})
-        picture = accounts.picture(good.read_bytes())
+        accounts = Accounts(count, None, {}, 10**6)
+        picture = accounts.picture(Input(source=Source(path=good)), good.read_bytes())
         assert picture is not None
         widths.append(picture.size[1])
     assert widths == [480, 320, 200]
+
+
+def test_what_is_isolated_is_isolated_for_the_page_too(
+    run: Run, dark: Path, good: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def read_here(self: Decoder, source: Path | bytes, max_pixels: int) -> Photo:
+        seen.append(self._child is not None)
+        return read(source, max_pixels)
+
+    monkeypatch.setattr(Decoder, "read", read_here)
+    assert run("fix", ".", "-o", "out", "--report", "r.html", "--isolate", "--quiet") == 0
+    assert len(seen) == 6  # two photos, and before and after of each
+    assert all(seen)
 
 
 def test_facts_name_format_depth_and_metadata() -> None:

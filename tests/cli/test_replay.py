@@ -85,6 +85,21 @@ def test_the_sidecar_keeps_its_schema(sidecar: Path) -> None:
 
 
 @fake
+def test_a_result_is_never_there_without_its_sidecar(
+    run: Run, dark: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(self: Path, target: Path) -> Path:
+        if ".restored" in Path(target).name and Path(target).suffix == ".png":
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    rename = Path.replace
+    monkeypatch.setattr(Path, "replace", killed)
+    run("fix", "dark.png", "--sidecar", "--quiet")
+    assert not dark.with_name("dark.restored.png").exists()
+    assert dark.with_name("dark.restored.json").exists()
+
+
 def test_the_same_photo_from_stdin_has_no_sidecar(run: Run, dark: Path) -> None:
     assert run("fix", "dark.png", "-o", "-", "--sidecar", "--quiet") == 0
     assert not dark.with_name("dark.restored.json").exists()

@@ -115,6 +115,26 @@ def test_the_border_lies_between_the_cleanest_and_the_worst_tenth() -> None:
     assert bool((found.presence() < 0.02).all())
 
 
+def test_what_is_certain_everywhere_is_needed_everywhere() -> None:
+    logits = torch.tensor([[4.0, 5.0, 6.0, 9.0]])
+    centers = torch.tensor([4.0, 12.0, 20.0, 28.0])
+    found = PresenceMap(logits=logits, rows=torch.tensor([4.0]), columns=centers, size=(8, 32))
+    assert bool((found.where() == 1).all())
+
+
+def test_one_window_that_is_mistaken_moves_the_border_little() -> None:
+    class Mistaken(Brightness):
+        def __call__(self, windows: Tensor, per_side: int) -> tuple[Tensor, Tensor]:
+            nothing, scores = super().__call__(windows, per_side)
+            scores[windows[:, 0, -1, -1] == 0.25] = 6.0  # the corner of one window alone
+            return nothing, scores
+
+    photo = half(64, 96)
+    photo[..., 47, 79] = 0.25
+    found = presence_maps(BiqaDiagnoser(cast("Any", Mistaken()), Calibration()), photo)["noise"]
+    assert bool((found.where()[:, 60:] < 0.5).all())
+
+
 def test_a_real_model_scores_windows(tiny_model: Model) -> None:
     diagnoser = BiqaDiagnoser(tiny_model.quality_model().eval(), calibration_of(tiny_model))
     maps = presence_maps(diagnoser, torch.rand(1, 3, 50, 70))
