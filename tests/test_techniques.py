@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from autodir.checkpoint import Model
@@ -146,10 +147,20 @@ def test_the_report_says_that_a_color_fix_was_left_out(restorer: Restorer) -> No
     assert "no wavelet color fix" in steps[0].why
 
 
+@pytest.mark.parametrize("mode", ["L", "RGBA", "RGB"])
+@pytest.mark.parametrize("method", ["adain", "wavelet"])
+def test_colors_are_fixed_whatever_the_channels(restorer: Restorer, mode: str, method: str) -> None:
+    picture = Image.effect_noise((40, 24), 60).convert(mode)
+    options = RestoreOptions(**FREE, color_fix=method, only=("noise",))
+    result = restorer.restore(picture, options)
+    assert result.image.size == (24, 40)
+    assert bool(torch.isfinite(result.image.pixels).all())
+
+
 @pytest.mark.parametrize(
     "values",
     [{"gamma": 1.5}, {"corrections": -1}, {"inversion_depth": 0.0}, {"guidance_space": "rgb"},
-     {"fidelity": 2.0}, {"guidance_region": -1.0}],
+     {"fidelity": 2.0}, {"guidance_region": -1.0}, {"start": "middle"}],
 )  # fmt: skip
 def test_values_out_of_range_are_refused(values: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
