@@ -37,10 +37,10 @@ class Attention(nn.Module):
         batch, channels = x.shape[:2]
         packed = self.qkv(self.norm(x).flatten(2))
         # (B, heads, 3, C / heads, places) → three of (B, heads, places, C / heads)
-        by_head = packed.view(batch, self.heads, 3, channels // self.heads, -1).transpose(-1, -2)
+        by_head = packed.reshape(batch, self.heads, 3, channels // self.heads, -1).transpose(-1, -2)
         seen = functional.scaled_dot_product_attention(*by_head.unbind(2))
         change: Tensor = self.proj_out(seen.transpose(-1, -2).flatten(1, 2))
-        return x + change.view_as(x)
+        return x + change.reshape(x.shape)
 
 
 class AttendingEncoder(nn.Module):
