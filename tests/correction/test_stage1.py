@@ -62,7 +62,7 @@ def test_the_published_swinir_of_diffbir_is_read(tmp_path: Path, wrapped: bool) 
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = SwinIR(
-            img_size=8, patch_size=1, in_chans=3, embed_dim=12, depths=[2], num_heads=[2],
+            img_size=16, patch_size=1, in_chans=3, embed_dim=12, depths=[2], num_heads=[2],
             window_size=8, mlp_ratio=2, upscale=8, img_range=1.0, upsampler="nearest+conv",
             resi_connection="1conv", start_unshuffle=8,
         )  # fmt: skip
