@@ -6,7 +6,7 @@ Apart from the folders on disk, so that one file knows what each scale consists 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -14,23 +14,28 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import nn
 
 from autodir.clip import SD15 as CLIP_SD15
+from autodir.clip import SD21 as TEXT_SD21
 from autodir.clip import SMALL as CLIP_SMALL
-from autodir.clip import Clip
+from autodir.clip import Clip, TextTower
 from autodir.correction.scm import StructureCorrector
 from autodir.diagnosis.biqa import QualityHead, QualityModel
 from autodir.diagnosis.calibration import Calibration
 from autodir.diagnosis.contrastive import ContrastiveHead
-from autodir.diffusion.adapters import Adapter
+from autodir.diffusion.adapters import Adapter, build_adapter
 from autodir.diffusion.autoencoder import SD15 as AUTOENCODER_SD15
 from autodir.diffusion.autoencoder import SMALL as AUTOENCODER_SMALL
 from autodir.diffusion.autoencoder import Autoencoder
-from autodir.diffusion.model import SD15 as DIFFUSION_SD15
-from autodir.diffusion.model import SMALL as DIFFUSION_SMALL
-from autodir.diffusion.model import DiffusionConfig, LatentDiffusion
+from autodir.diffusion.model import LatentDiffusion
 from autodir.diffusion.schedule import SD15 as SCHEDULE_SD15
+from autodir.diffusion.schedule import SD21 as SCHEDULE_SD21
 from autodir.diffusion.schedule import SMALL as SCHEDULE_SMALL
 from autodir.diffusion.schedule import Schedule
+from autodir.diffusion.settings import SD15 as DIFFUSION_SD15
+from autodir.diffusion.settings import SD21 as DIFFUSION_SD21
+from autodir.diffusion.settings import SMALL as DIFFUSION_SMALL
+from autodir.diffusion.settings import DiffusionConfig
 from autodir.diffusion.unet import SD15 as UNET_SD15
+from autodir.diffusion.unet import SD21 as UNET_SD21
 from autodir.diffusion.unet import SMALL as UNET_SMALL
 from autodir.diffusion.unet import build_unet
 from autodir.diffusion.wrapping import FeatureWrapping
@@ -63,6 +68,16 @@ PARTS_SD15: Mapping[str, Any] = {
     "vae": AUTOENCODER_SD15.to_dict(), "schedule": SCHEDULE_SD15.to_dict(),
     "diffusion": DIFFUSION_SD15.to_dict(),
 }  # fmt: skip
+ADAPTER_STABLESR: Mapping[str, Any] = {
+    "kind": "sft", "form": "published", "widths": (256, 256, 512, 512), "features": 256,
+    "hidden": 128,
+}  # fmt: skip
+PARTS_SD21: Mapping[str, Any] = {
+    "text": TEXT_SD21, "unet": UNET_SD21, "vae": AUTOENCODER_SD15.to_dict(),
+    "schedule": SCHEDULE_SD21.to_dict(), "diffusion": DIFFUSION_SD21.to_dict(),
+    "adapter": ADAPTER_STABLESR,
+}  # fmt: skip
+"""Stable Diffusion 2.1 behind an adapter; the diagnosis and the correction are another model's."""
 
 TAXONOMY_SD15 = Taxonomy(
     degradations=tuple(
@@ -95,6 +110,7 @@ class Model:
         autoencoder, unet, schedule, diffusion: the latent diffusion.
         scm: the structural correction.
         adapter, wrapping: optional parts: what conditions the U-Net and the decoder besides.
+        text: the U-Net's text tower, where it is not the diagnosis's.
         calibration: thresholds of the diagnosis, and notes on how they were chosen.
         training: notes of the training, by stage.
     """
@@ -110,6 +126,7 @@ class Model:
     scm: StructureCorrector
     adapter: Adapter | None = None
     wrapping: FeatureWrapping | None = None
+    text: TextTower | None = None
     calibration: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
 
@@ -118,7 +135,7 @@ class Model:
         """The parts that have weights, by folder name."""
         parts: dict[str, nn.Module | None] = {
             "clip": self.clip, "biqa": self.head, "vae": self.autoencoder, "unet": self.unet,
-            "scm": self.scm, "adapter": self.adapter, "cfw": self.wrapping,
+            "scm": self.scm, "adapter": self.adapter, "cfw": self.wrapping, "text": self.text,
         }  # fmt: skip
         return {name: part for name, part in parts.items() if part is not None}
 
@@ -143,7 +160,7 @@ class Model:
         """The diffusion, composed of its parts."""
         return LatentDiffusion(
             self.clip, self.autoencoder, self.unet, self.schedule, self.diffusion, self.adapter,
-            self.wrapping,
+            self.wrapping, self.text,
         )  # fmt: skip
 
 
@@ -198,6 +215,35 @@ def build(parts: Mapping[str, Any], taxonomy: Taxonomy, *, scale: str, seed: int
             diffusion=DiffusionConfig(**parts["diffusion"]),
             scm=StructureCorrector(**parts["scm"]),
         )
+
+
+def build_sd21(parts: Mapping[str, Any], diagnosis: Model, *, with_wrapping: bool = False) -> Model:
+    """A diffusion of Stable Diffusion 2.1's shapes with random weights, led by another's diagnosis.
+
+    StableSR and DiffBIR have neither a diagnosis nor a structural correction. Those of
+    ``diagnosis`` take part, but the correction has no weight unless a user gives it one: what the
+    diffusion says is the result, as published.
+
+    Args:
+        parts: configurations by name: text, unet, vae, schedule, diffusion, adapter.
+        diagnosis: whose towers, head, thresholds, taxonomy and correction are shared.
+        with_wrapping: the photo's features in the decoder besides.
+    """
+    autoencoder, unet = Autoencoder(parts["vae"]), build_unet(parts["unet"])
+    uncorrected = (replace(one, structure_weight=0.0) for one in diagnosis.taxonomy)
+    return replace(
+        diagnosis,
+        scale="sd21",
+        taxonomy=replace(diagnosis.taxonomy, degradations=tuple(uncorrected)),
+        autoencoder=autoencoder,
+        unet=unet,
+        schedule=Schedule(parts["schedule"]),
+        diffusion=DiffusionConfig(**parts["diffusion"]),
+        adapter=build_adapter(parts["adapter"], unet),
+        wrapping=FeatureWrapping.beside(autoencoder) if with_wrapping else None,
+        text=TextTower(parts["text"]),
+        training={},
+    )
 
 
 def build_head(config: Mapping[str, Any]) -> QualityHead | ContrastiveHead:

@@ -23,12 +23,12 @@ from autodir.builders import (
     calibration_of,
     part_dtype,
 )
-from autodir.clip import Clip
+from autodir.clip import Clip, TextTower
 from autodir.correction.scm import StructureCorrector
 from autodir.diffusion.adapters import build_adapter
 from autodir.diffusion.autoencoder import Autoencoder
-from autodir.diffusion.model import DiffusionConfig
 from autodir.diffusion.schedule import Schedule
+from autodir.diffusion.settings import DiffusionConfig
 from autodir.diffusion.unet import build_unet
 from autodir.diffusion.wrapping import FeatureWrapping
 from autodir.errors import CheckpointError, ConfigError, PromptError
@@ -58,7 +58,7 @@ __all__ = [
 
 FORMAT = "autodir.model/1"
 PARTS = ("clip", "biqa", "vae", "unet", "scheduler", "scm")
-OPTIONAL_PARTS = ("adapter", "cfw")
+OPTIONAL_PARTS = ("adapter", "cfw", "text")
 """Folders of a model, and those that it may have; what else lies beside them is not part of it."""
 RUNS = ".training"
 """Folder in which training keeps logs, samples and resumable states; never part of the model."""
@@ -75,7 +75,7 @@ class ModelInfo:
     Attributes:
         name: the folder's name.
         folder: where it is.
-        scale: "small" or "sd15".
+        scale: "small", "sd15" or "sd21".
         parameters: elements by part.
         bytes: size of the folder on disk, `RUNS` left out.
         sha256: one hash over `SUMS`, which names each file's.
@@ -226,6 +226,8 @@ def load_model(
                 model.adapter = build_adapter(config, model.unet)
             if (folder / "cfw" / CONFIG).is_file():
                 model.wrapping = FeatureWrapping(**_read_json(folder / "cfw" / CONFIG))
+            if (folder / "text" / CONFIG).is_file():
+                model.text = TextTower(_read_json(folder / "text" / CONFIG))
     except (KeyError, TypeError, ValueError, ConfigError, PromptError) as error:
         raise CheckpointError(f"{folder} is malformed: {error}", "save the model again") from error
     for name, module in model.modules.items():
@@ -257,7 +259,7 @@ def save_settings(model: Model, folder: Path) -> None:
         "scm": model.scm.config,
         "scheduler": model.schedule.config.to_dict(),
     }
-    optional = {"adapter": model.adapter, "cfw": model.wrapping}
+    optional = {"adapter": model.adapter, "cfw": model.wrapping, "text": model.text}
     configs |= {name: part.config for name, part in optional.items() if part is not None}
     model.clip.save_settings(folder / "clip")
     for name, config in configs.items():

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from open_clip.model import CLIP
+from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
@@ -48,6 +49,15 @@ SD15: dict[str, Any] = {
     "prompt_bias": -5.0,
     "any_prompt": True,
 }
+SD21: dict[str, Any] = {
+    "context_length": 77,
+    "vocab_size": 49408,
+    "width": 1024,
+    "heads": 16,
+    "layers": 23,
+    "tokenizer": "open_clip",
+}
+"""ViT-H/14's text tower as Stable Diffusion 2 reads it: without the last of its 24 layers."""
 
 
 class Clip(nn.Module):
@@ -219,10 +229,56 @@ class Clip(nn.Module):
         causal: Tensor = self.towers.attn_mask[:length, :length]
         if not masked:
             return causal
-        places = torch.arange(length, device=causal.device)
-        padding = places[None, :] > tokens.last[:, None]
-        mask = causal[None].masked_fill(padding[:, None, :], float("-inf"))
-        return mask.repeat_interleave(int(self.config["text"]["heads"]), dim=0)
+        return _without_padding(causal, tokens, int(self.config["text"]["heads"]))
+
+
+class TextTower(nn.Module):
+    """The text tower of a U-Net that does not share the diagnosis's: its states, nothing pooled.
+
+    Attributes:
+        config: plain values that rebuild the module, of the shape of `SD21`.
+        tokenizer: phrases → ids.
+        network: open_clip's module, without projection.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.config: dict[str, Any] = copy.deepcopy(dict(config))
+        sizes = dict(self.config)
+        self.tokenizer = load_tokenizer(sizes.pop("tokenizer"), Path())
+        self.network = TextTransformer(**sizes, output_dim=None)
+
+    def encode_text(self, phrases: Sequence[str], masked: bool = True) -> TextEmbedding:
+        """Token states (P, L, D) after the last normalization; pooled is the state at EOS.
+
+        Args:
+            phrases: at least one.
+            masked: hide the padding; the published models let it be seen.
+
+        Raises:
+            ContractError: there is no phrase.
+        """
+        if not phrases:
+            raise ContractError("encode_text needs at least one phrase")
+        network = self.network
+        tokens = self.tokenizer.encode(phrases, int(self.config["context_length"]))
+        device = network.positional_embedding.device
+        tokens = Tokens(tokens.ids.to(device), tokens.last.to(device))
+        mask: Tensor = network.attn_mask
+        if masked:
+            mask = _without_padding(mask, tokens, int(self.config["heads"]))
+        x = network.token_embedding(tokens.ids) + network.positional_embedding
+        x = network.ln_final(network.transformer(x, attn_mask=mask.to(x.dtype)))
+        pooled = x[torch.arange(len(x), device=device), tokens.last]
+        return TextEmbedding(tokens=x, pooled=normalize(pooled, dim=-1))
+
+
+def _without_padding(causal: Tensor, tokens: Tokens, heads: int) -> Tensor:
+    """The causal mask (L, L) with -inf at padding besides, (B · heads, L, L)."""
+    places = torch.arange(len(causal), device=causal.device)
+    padding = places[None, :] > tokens.last[:, None]
+    mask = causal[None].masked_fill(padding[:, None, :], float("-inf"))
+    return mask.repeat_interleave(heads, dim=0)
 
 
 def phrase_tokenizer(vocabulary: int = 4096) -> Tokenizer:

@@ -27,7 +27,8 @@ from autodir.diagnosis.guard import Guard
 from autodir.diagnosis.manual import ListDiagnoser, PromptDiagnoser, SupportsDiagnose
 from autodir.diagnosis.maps import PresenceMap, limit, presence_maps
 from autodir.diagnosis.severity import estimate
-from autodir.diffusion.model import DiffusionConfig, LatentDiffusion
+from autodir.diffusion.model import LatentDiffusion
+from autodir.diffusion.settings import DiffusionConfig
 from autodir.errors import ConfigError, DeviceError
 from autodir.hub import is_hub_name
 from autodir.imaging.io import from_any
@@ -258,7 +259,7 @@ class Restorer:
                 self.diffusion.condition(pixels, mixture), NoiseSource(seed)
             )
         if correction:
-            text = self.diffusion.phrases.mixture(mixture)
+            text = self.diffusion.instruction(mixture)
             restored = self.corrector.correct(
                 pixels, restored, text, _weight(main, structure_weight)
             )
@@ -273,10 +274,10 @@ class Restorer:
         assert diagnosis.main is not None
         # Two stages: a restored photo instead of the degraded one conditions the diffusion.
         first: Tensor | None = None
+        told = diffusion.instruction(diagnosis.mixture)
         if first_stage is not None:
             first = first_stage(current)
         elif options.two_stage:
-            told = diffusion.phrases.mixture(diagnosis.mixture)
             first = self.corrector.correct(current, current, told, 1.0)
         # 2 The text embedding, mixed by probability.
         conditioning = diffusion.condition(current if first is None else first, diagnosis.mixture)
@@ -295,9 +296,7 @@ class Restorer:
         )
         # 4 Structural correction: I_sd + w · R.
         weight = _weight(diagnosis.main, options.structure_weight)
-        corrected = self.corrector.correct(
-            current, restored, conditioning.text, weight, options.clamp
-        )
+        corrected = self.corrector.correct(current, restored, told, weight, options.clamp)
         # 5 Color.
         method = options.color_fix or diagnosis.main.color_fix
         return keep_colors(corrected, current, first, diagnosis.main.key, method)

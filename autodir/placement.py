@@ -95,10 +95,12 @@ def keep_one(
             "vae": _together(model.autoencoder, model.wrapping),
             "unet": _together(model.unet, model.adapter),
             "scm": model.scm,
+            **({} if model.text is None else {"text": model.text}),
         },
         device,
-        {"diagnosis": [(model.clip, "encode_text"), (model.clip, "encode_tokens")]},
-    )
+        {"diagnosis": [(model.clip, "encode_text"), (model.clip, "encode_tokens")],
+         **({} if model.text is None else {"text": [(model.text, "encode_text")]})},
+    )  # fmt: skip
 
 
 def _together(part: nn.Module, beside: nn.Module | None) -> nn.Module:

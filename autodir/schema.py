@@ -155,6 +155,7 @@ def _lines() -> dict[str, tuple[str, dict[str, Schema], tuple[str, ...]]]:
             "what became of a published checkpoint",
             {
                 "folder": _TEXT,
+                "layout": _TEXT,
                 "source_sha256": _HASH,
                 "consumed": _COUNT,
                 "ignored": _table(_list(_TEXT)),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from autodir.options import Options, check_fields, option
 
 GUIDANCE_SPACES = ("pixel", "latent")
+STARTS = ("noise", "photo")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,6 +47,11 @@ class TechniqueOptions(Options):
     )
     stage1: str | None = option(
         None, "A restoration model (a file that spandrel reads) to run before the diffusion."
+    )
+    start: str | None = option(
+        None,
+        "Begin with noise, or with the photo under the last step's noise; as the model was made.",
+        choices=STARTS,
     )
     fidelity: float = option(
         0.0, "Weight of the photo's features in the decoder; 0 is the plain one.", limits=(0.0, 1.0)

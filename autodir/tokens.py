@@ -77,10 +77,16 @@ class PhraseTokenizer:
 
 
 class ClipTokenizer:
-    """CLIP's BPE of 49408 entries, padded with its end token 49407 as in the published AutoDIR."""
+    """CLIP's BPE of 49408 entries.
 
-    def __init__(self) -> None:
+    Args:
+        pad: what stands behind the end token; None is that token 49407 again, as in the published
+            AutoDIR, and 0 is what OpenCLIP's models were trained with.
+    """
+
+    def __init__(self, pad: int | None = None) -> None:
         self._bpe = SimpleTokenizer()
+        self._pad = self._bpe.eot_token_id if pad is None else pad
 
     @property
     def vocabulary(self) -> int:
@@ -91,7 +97,7 @@ class ClipTokenizer:
         """Encode to ``length`` tokens a row; what is too long loses its end but keeps EOS."""
         eos = self._bpe.eot_token_id
         rows = [self._bpe.encode(phrase) for phrase in phrases]
-        return _frame(rows, length, self._bpe.sot_token_id, eos, pad=eos)
+        return _frame(rows, length, self._bpe.sot_token_id, eos, self._pad)
 
     def save(self, folder: Path) -> None:
         """Write nothing: the vocabulary is part of open_clip."""
@@ -123,15 +129,17 @@ def load_tokenizer(kind: str, folder: Path) -> Tokenizer:
     """The tokenizer of a model folder.
 
     Args:
-        kind: "clip" or "bpe", as the model's config says.
+        kind: "clip", "open_clip" or "bpe", as the model's config says.
         folder: where ``tokenizer.json`` lies, for "bpe".
     Raises:
         CheckpointError: the file is missing or malformed, or the kind unknown.
     """
-    if kind == "clip":
-        return ClipTokenizer()
+    if kind in ("clip", "open_clip"):
+        return ClipTokenizer(pad=0 if kind == "open_clip" else None)
     if kind != "bpe":
-        raise CheckpointError(f"unknown tokenizer kind {kind!r}", "choose from clip, bpe")
+        raise CheckpointError(
+            f"unknown tokenizer kind {kind!r}", "choose from clip, open_clip, bpe"
+        )
     path = folder / FILE
     try:
         text = path.read_text(encoding="utf-8")

@@ -49,7 +49,7 @@ def grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 def restoration(result: Result) -> list[str]:
     """PSNR and gain by set and system, and the totals."""
     systems = list(result["overall"])
-    main = "whole" if "whole" in systems else systems[-1]
+    main = next((name for name in ("whole", "plain") if name in systems), systems[-1])
     header = ["set (n)", *(TITLES.get(name, name) for name in systems), "95 % of gain", "harmed"]
     header += ["goal", "to go"]
     rows = []

@@ -7,11 +7,13 @@ import torch
 from autodir.builders import (
     HEAD_SD15,
     PARTS_SD15,
+    PARTS_SD21,
     PARTS_SMALL,
     TAXONOMY_SD15,
     Model,
     build,
     build_head,
+    build_sd21,
     build_small,
     part_dtype,
 )
@@ -85,3 +87,18 @@ def test_diagnosis_runs_in_single_precision() -> None:
     kinds = {part: part_dtype(part, torch.bfloat16) for part in PARTS_SMALL}
     assert {part for part, dtype in kinds.items() if dtype == torch.float32} == {"clip", "biqa"}
     assert PARTS_SMALL.keys() == PARTS_SD15.keys()
+
+
+def test_sd21_borrows_diagnosis_and_correction_and_gives_no_weight_to_it(
+    tiny_model: Model,
+) -> None:
+    with without_values():
+        model = build_sd21(PARTS_SD21, tiny_model, with_wrapping=True)
+    assert (model.scale, model.clip, model.scm) == ("sd21", tiny_model.clip, tiny_model.scm)
+    assert {one.structure_weight for one in model.taxonomy} == {0.0}
+    assert [one.key for one in model.taxonomy] == [one.key for one in tiny_model.taxonomy]
+    assert {"text", "adapter", "cfw"} <= model.modules.keys()
+    assert model.unet.config["attention_head_dim"] == (5, 10, 20, 20)
+    diffusion = model.latent_diffusion()
+    assert (diffusion.multiple, diffusion.config.prompt) == (64, "")
+    assert tiny_model.scale != "sd21"

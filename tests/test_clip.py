@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from autodir.clip import SD15, SMALL, Clip
+from autodir.clip import SD15, SD21, SMALL, Clip, TextTower
 from autodir.errors import CheckpointError, ContractError
 from autodir.tokens import ClipTokenizer, Tokens, learn_tokenizer
 
@@ -200,3 +200,33 @@ def test_published_shape_has_the_published_size() -> None:
         clip = Clip.from_config(SD15)
     positions = 77 + 257  # integer buffers of the published file
     assert sum(p.numel() for p in clip.parameters()) + positions == 427_616_847
+
+
+SMALL_TEXT = {**SD21, "width": 16, "heads": 2, "layers": 2}
+
+
+@pytest.fixture(scope="module")
+def tower() -> TextTower:
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        return TextTower(SMALL_TEXT).eval()
+
+
+@torch.inference_mode()
+def test_a_tower_alone_gives_states_of_its_own_width(tower: TextTower) -> None:
+    text = tower.encode_text(PHRASES, masked=False)
+    assert text.tokens.shape == (4, 77, 16)
+    assert text.pooled.shape == (4, 16)
+    again = TextTower(tower.config)
+    again.load_state_dict(tower.state_dict())
+    assert torch.equal(again.encode_text(PHRASES, masked=False).tokens, text.tokens)
+    with pytest.raises(ContractError):
+        tower.encode_text([])
+
+
+@torch.inference_mode()
+def test_only_padding_differs_with_the_mask_of_a_tower(tower: TextTower) -> None:
+    seen, masked = (tower.encode_text(PHRASES, masked=masked).tokens for masked in (False, True))
+    for row, end in enumerate(tower.tokenizer.encode(PHRASES, 77).last.tolist()):
+        torch.testing.assert_close(seen[row, : end + 1], masked[row, : end + 1])
+        assert not torch.allclose(seen[row, end + 1 :], masked[row, end + 1 :])

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from autodir.checkpoint import Model
 from autodir.config import RestoreOptions
-from autodir.diffusion.model import DiffusionConfig
+from autodir.diffusion.settings import DiffusionConfig
 from autodir.pipeline import Restorer
 
 

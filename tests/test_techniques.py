@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
+from typer.main import get_command
 
 from autodir.checkpoint import Model
-from autodir.config import SAMPLER_NAMES, RestoreOptions
+from autodir.cli.app import app
+from autodir.config import SAMPLER_NAMES, TRAINING_PARTS, RestoreOptions, flag_name
 from autodir.diffusion.model import LatentDiffusion
 from autodir.diffusion.wrapping import FeatureWrapping
 from autodir.errors import CheckpointError, ConfigError
@@ -146,10 +149,50 @@ def test_the_report_says_that_a_color_fix_was_left_out(restorer: Restorer) -> No
     assert "no wavelet color fix" in steps[0].why
 
 
+ASKED = {
+    "fix": (
+        "--tile", "--tile-overlap", "--color-fix", "--fidelity", "--two-stage", "--stage1",
+        "--guidance-region", "--guidance-space", "--guidance-repeat", "--guidance-from",
+        "--guidance-until", "--sampler", "--gamma", "--corrections", "--inversion-depth",
+        "--inversion-iterations", "--start",
+    ),
+    "train": ("--kind", "--second-order"),
+    "degrade": ("--with", "--noise-profile"),
+    "calibrate-noise": ("--iso", "--repeated", "--out"),
+    "models convert": ("--layout", "--base", "--cfw", "--diagnosis"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", sorted(ASKED))
+def test_every_technique_is_reachable_from_the_command_line(command: str) -> None:
+    found: Any = get_command(app)
+    for word in command.split():
+        found = found.commands[word]
+    known = {spelled for one in found.params for spelled in one.opts}
+    assert [flag for flag in ASKED[command] if flag not in known] == []
+
+
+def test_every_technique_is_reachable_from_python() -> None:
+    fields = {flag_name(spec) for spec in dataclasses.fields(RestoreOptions)}
+    assert set(ASKED["fix"]) <= fields
+    assert "dreamclean" in SAMPLER_NAMES
+    assert {"adapter", "cfw"} <= set(TRAINING_PARTS)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "RGB"])
+@pytest.mark.parametrize("method", ["adain", "wavelet"])
+def test_colors_are_fixed_whatever_the_channels(restorer: Restorer, mode: str, method: str) -> None:
+    picture = Image.effect_noise((40, 24), 60).convert(mode)
+    options = RestoreOptions(**FREE, color_fix=method, only=("noise",))
+    result = restorer.restore(picture, options)
+    assert result.image.size == (24, 40)
+    assert bool(torch.isfinite(result.image.pixels).all())
+
+
 @pytest.mark.parametrize(
     "values",
     [{"gamma": 1.5}, {"corrections": -1}, {"inversion_depth": 0.0}, {"guidance_space": "rgb"},
-     {"fidelity": 2.0}, {"guidance_region": -1.0}],
+     {"fidelity": 2.0}, {"guidance_region": -1.0}, {"start": "middle"}],
 )  # fmt: skip
 def test_values_out_of_range_are_refused(values: dict[str, object]) -> None:
     with pytest.raises(ConfigError):

@@ -103,6 +103,12 @@ def test_damaged_tokenizer_is_refused(tmp_path: Path, text: str) -> None:
         load_tokenizer("bpe", tmp_path)
 
 
+def test_openclip_pads_with_zero(published: ClipTokenizer) -> None:
+    ours = load_tokenizer("open_clip", Path()).encode(["rain", ""], 8)
+    assert ours.ids[1].tolist() == [49406, 49407, 0, 0, 0, 0, 0, 0]
+    assert torch.equal(ours.last, published.encode(["rain", ""], 8).last)
+
+
 def test_missing_tokenizer_and_unknown_kind_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="cannot read"):
         load_tokenizer("bpe", tmp_path)

@@ -79,19 +79,47 @@ def verify(model: Model, json: Json = False) -> None:
 @app.command()
 def convert(
     checkpoint: Annotated[
-        Path, typer.Argument(metavar="CHECKPOINT", help="autodir.ckpt, or its state dict.")
+        Path,
+        typer.Argument(metavar="CHECKPOINT", help="Published weights: autodir.ckpt, or of LAYOUT."),
     ],
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The model folder to write.")],
     dtype: Annotated[
         str, typer.Option("--dtype", metavar="NAME", help="Stored numbers: fp16 or fp32.")
     ] = "fp16",
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            "--layout",
+            metavar="LAYOUT",
+            help="autodir, stablesr, stablesr-768v, diffbir or diffbir-v2.1; by the names of the "
+            "tensors by default.",
+        ),
+    ] = None,
+    base: Annotated[
+        Path | None,
+        typer.Option("--base", metavar="FILE", help="Stable Diffusion 2.1, where it is apart."),
+    ] = None,
+    cfw: Annotated[
+        Path | None,
+        typer.Option("--cfw", metavar="FILE", help="StableSR's decoder, for --fidelity."),
+    ] = None,
+    diagnosis: Annotated[
+        str,
+        typer.Option(
+            "--diagnosis", metavar="MODEL", help="Whose diagnosis leads StableSR or DiffBIR."
+        ),
+    ] = "small",
     json: Json = False,
 ) -> None:
-    """Make a model folder of the published AutoDIR checkpoint; nothing in the file is executed."""
+    """Make a model folder of published weights; nothing in the files is executed."""
     from autodir.conversion.official import convert as convert_checkpoint
 
     console = Console(json=json)
-    done = convert_checkpoint(checkpoint, folder, dtype=dtype, tell=console.say)
+    besides = {use: path for use, path in (("base", base), ("cfw", cfw)) if path is not None}
+    done = convert_checkpoint(
+        checkpoint, folder, dtype=dtype, layout=layout, besides=besides, diagnosis=diagnosis,
+        tell=console.say,
+    )  # fmt: skip
     if json:
         console.emit(conversion_to_dict(done))
         return
@@ -111,6 +139,7 @@ def conversion_to_dict(done: Conversion) -> dict[str, Any]:
     return {
         "schema": CONVERSION_SCHEMA,
         "folder": str(done.folder),
+        "layout": done.layout,
         "source_sha256": done.source_sha256,
         "consumed": done.consumed,
         "ignored": {reason: list(names) for reason, names in done.ignored.items()},

@@ -15,6 +15,43 @@ _PARTS = {
     "unet": "U-Net of Stable Diffusion 1.5 with 8 input channels, tuned",
     "scm": "NAFNet, width 64, blocks 2-2-4-8, 12, 2-2-2-2: the structural correction",
 }
+_BORROWED = ("clip", "biqa", "scm")
+_RESTORER_PARTS = {
+    "unet": "U-Net of Stable Diffusion 2.1, 4 input channels",
+    "vae": "autoencoder of Stable Diffusion 2.1 (8× smaller, 4 channels, scale 0.18215)",
+    "text": "text tower of OpenCLIP ViT-H/14 without its last layer",
+    "cfw": "controllable feature wrapping in the decoder, for `--fidelity`",
+}
+_ADAPTERS = {
+    "stablesr": "time-aware encoder, and SPADE behind each residual block of the U-Net",
+    "diffbir": "IRControlNet: a copy of the U-Net's encoder, fed with the photo's latents",
+}
+_REPOSITORIES = {
+    "stablesr": "https://github.com/IceClear/StableSR",
+    "diffbir": "https://github.com/XPixelGroup/DiffBIR",
+}
+_LICENCES = {
+    "stablesr": """\
+- **StableSR's weights are non-commercial.** They are published under the S-Lab License 1.0 (NTU):
+  use and redistribution for non-commercial purposes only; for anything else ask its authors. A
+  part of their code carries CC BY-NC-SA 4.0, and the authors of a port extend that to the pictures
+  it makes: do not use results commercially without asking.""",
+    "diffbir": """\
+- DiffBIR's code is published under Apache-2.0; its weights name no licence of their own. Look at
+  its repository before you pass this folder on.""",
+}
+_HINTS = {
+    "stablesr": """\
+autodir fix photo.jpg --model DIR --scale 4 --sampler euler_ancestral --tile 64
+autodir fix photo.jpg --model DIR --color-fix adain    # the colors of the photo, as in its paper
+autodir fix photo.jpg --model DIR --start noise        # instead of the photo under the last noise
+autodir fix photo.jpg --model DIR --fidelity 0.5       # where --cfw was converted with it""",
+    "diffbir": """\
+autodir fix photo.jpg --model DIR --stage1 swinir.ckpt --sampler euler_ancestral
+autodir fix photo.jpg --model DIR --two-stage --color-fix wavelet
+autodir fix photo.jpg --model DIR --prompt "a sharp photo" --guidance-text 4
+autodir fix photo.jpg --model DIR --guidance-region 0.5""",
+}
 
 
 def model_card(facts: Mapping[str, Any], model: Model) -> str:
@@ -72,4 +109,57 @@ autodir fix photo.jpg --model DIR --preset parity   # the published loop
 The padding of a prompt is seen by the text tower in words of your own and masked in automatic mode,
 as in the published code; `--prompt-padding masked` treats both alike, as the published training
 did.
+"""
+
+
+def restorer_card(facts: Mapping[str, Any], model: Model) -> str:
+    """The card of a converted StableSR or DiffBIR.
+
+    Args:
+        facts: source, sha256, dtype, layout, besides and diagnosis of the conversion.
+        model: whose parameters are counted; they need no values.
+    """
+    system = facts["layout"].partition("-")[0]
+    words = _RESTORER_PARTS | {"adapter": _ADAPTERS[system]}
+    words |= dict.fromkeys(_BORROWED, f"of the model `{facts['diagnosis']}`, not published with it")
+    rows = "\n".join(
+        f"| `{part}` | {words[part]} | {sum(p.numel() for p in module.parameters()):,} |"
+        for part, module in model.modules.items()
+    )
+    files = [facts, *facts["besides"].values()]
+    sources = "\n".join(f"- `{file['source']}`, sha256 `{file['sha256']}`" for file in files)
+    return f"""# sd21: the published weights of the layout `{facts["layout"]}`, converted
+
+Converted by `autodir models convert`, stored as {facts["dtype"]}, from
+
+{sources}
+
+The weights are those of the files; nothing was trained or changed.
+
+| part | what it is | parameters |
+|---|---|--:|
+{rows}
+
+The published system has no diagnosis: that of `{facts["diagnosis"]}` says whether a photo needs a
+repair, its guard judges the result. The U-Net is told the empty text, as published, or your own
+words (`--prompt`). The structural correction has no weight unless `--structure-weight` gives it
+one. Where the original draws the photo's latents from the encoder's distribution, the mean is
+taken.
+
+## What you must check
+
+{_LICENCES[system]}
+- U-Net, autoencoder and text tower are Stable Diffusion 2.1's, under CreativeML Open RAIL++-M: its
+  limits of use go with everything derived from it.
+- The authors publish no checksum. The hashes above say which files this folder was made of, not
+  that they are theirs. They link them from <{_REPOSITORIES[system]}>; autodir ships none of them
+  and downloads none.
+- What a U-Net predicts (noise or velocity) is not written in its file: it is that of the layout's
+  name. Gray or noisy results are the sign of a wrong one.
+
+## Use
+
+```bash
+{_HINTS[system]}
+```
 """

@@ -72,9 +72,9 @@ def origin(part: str, name: str) -> Origin | None:
         inner = name.removeprefix("net.")
         if inner == name:  # the latents' mean and deviation, which the configuration states
             return None
-        return _autoencoder(prefix, inner)
+        return autoencoder_origin(prefix, inner)
     if part == "unet":
-        return Origin((prefix + _unet(name),))
+        return Origin((prefix + unet_name(name),))
     return Origin((prefix + name.removeprefix("network."),))
 
 
@@ -101,7 +101,7 @@ _CLIP_LAYER = {
     "mlp.c_fc.": Origin(("mlp.fc1.",)),
     "mlp.c_proj.": Origin(("mlp.fc2.",)),
 }
-_RESIDUAL = {
+RESIDUAL = {
     "norm1.": "in_layers.0.",
     "conv1.": "in_layers.2.",
     "time_emb_proj.": "emb_layers.1.",
@@ -150,13 +150,14 @@ def _clip(prefix: str, name: str) -> Origin:
     return Origin((within + rest,))
 
 
-def _unet(name: str) -> str:
+def unet_name(name: str) -> str:
+    """A tensor's name in Stable Diffusion's U-Net, as published, from diffusers' name."""
     match = _UNET_BLOCK.fullmatch(name)
     if match is None:
-        return _renamed(name, _UNET_ENDS)
+        return renamed(name, _UNET_ENDS)
     side, level, kind, layer, rest = match.groups()
     if kind == "resnets":
-        rest = _renamed(rest, _RESIDUAL)
+        rest = renamed(rest, RESIDUAL)
     if side == "mid":
         return f"middle_block.{1 if kind == 'attentions' else 2 * int(layer)}.{rest}"
     # All blocks of one side are numbered through; a level ends with its change of resolution.
@@ -164,19 +165,20 @@ def _unet(name: str) -> str:
     slot = 1 if kind == "attentions" else 0
     if side == "down":
         if kind == "downsamplers":
-            rest = _renamed(rest, {"conv.": "op."})
+            rest = renamed(rest, {"conv.": "op."})
         return f"input_blocks.{number + 1}.{slot}.{rest}"
     if kind == "upsamplers":  # behind the attention, which the first level does not have
         slot = 2 if int(level) else 1
     return f"output_blocks.{number}.{slot}.{rest}"
 
 
-def _autoencoder(prefix: str, name: str) -> Origin:
+def autoencoder_origin(prefix: str, name: str) -> Origin:
+    """Where a tensor of diffusers' autoencoder stands in Stable Diffusion's, behind a prefix."""
     if match := _CODER_MIDDLE.fullmatch(name):
         coder, kind, number, rest = match.groups()
         if kind == "resnets":
             return Origin((f"{prefix}{coder}.mid.block_{int(number) + 1}.{rest}",))
-        theirs = f"{prefix}{coder}.mid.attn_1.{_renamed(rest, _ATTENTION)}"
+        theirs = f"{prefix}{coder}.mid.attn_1.{renamed(rest, _ATTENTION)}"
         matrix = rest.endswith(".weight") and not rest.startswith("group_norm")
         return Origin((theirs,), "squeezed" if matrix else "as it is")
     if match := _CODER_BLOCK.fullmatch(name):
@@ -186,14 +188,15 @@ def _autoencoder(prefix: str, name: str) -> Origin:
         else:  # the decoder's levels are counted from the top of the pyramid
             place = f"decoder.up.{_CODER_LEVELS - 1 - int(level)}"
         if kind == "resnets":
-            rest = f"block.{layer}.{_renamed(rest, {'conv_shortcut.': 'nin_shortcut.'})}"
+            rest = f"block.{layer}.{renamed(rest, {'conv_shortcut.': 'nin_shortcut.'})}"
         else:
             rest = f"{kind.removesuffix('rs')}.{rest}"
         return Origin((f"{prefix}{place}.{rest}",))
     return Origin((prefix + name.replace("conv_norm_out.", "norm_out."),))
 
 
-def _renamed(name: str, table: dict[str, str]) -> str:
+def renamed(name: str, table: dict[str, str]) -> str:
+    """The name with its beginning replaced as the table says."""
     for ours, theirs in table.items():
         if name.startswith(ours):
             return theirs + name.removeprefix(ours)

@@ -1,4 +1,4 @@
-"""AutoDIR's published checkpoint to a model folder, tensor by tensor.
+"""Published checkpoints to model folders, tensor by tensor: AutoDIR's, StableSR's, DiffBIR's.
 
 Apart from the folder's own reading and writing, since it is needed once for a model, and by nobody
 else.
@@ -6,7 +6,6 @@ else.
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,22 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from autodir.builders import PARTS_SD15, TAXONOMY_SD15, Model, build
+from autodir.builders import Model
 from autodir.checkpoint import save_settings, sign, verify
-from autodir.conversion.card import model_card
-from autodir.conversion.keys import Origin, origin, reason_to_ignore
-from autodir.conversion.reader import Checkpoint, open_checkpoint
+from autodir.conversion.keys import Origin
+from autodir.conversion.layouts import LAYOUTS, Published, gather, model_of, sha256
+from autodir.conversion.reader import Checkpoint
+from autodir.conversion.restorers import STAGE1
 from autodir.errors import CheckpointError, ConfigError
-from autodir.weights import read, stored, without_values, write
+from autodir.weights import read, stored, write
 
 DTYPES = {"fp16": torch.float16, "fp32": torch.float32}
-CALIBRATION: Mapping[str, Any] = {
-    "temperature": 1.0,
-    "clean_threshold": 0.5,
-    "chosen_on": "nothing: the published rule, a degradation is there where it beats 'no'",
-}
 SHOWN = 10
 """How many names an error lists."""
 
@@ -43,6 +39,7 @@ class Conversion:
 
     Attributes:
         folder: the model folder.
+        layout: name of the published layout.
         source_sha256: of the checkpoint file.
         consumed: number of the checkpoint's tensors that went into the model.
         ignored: those that did not, by reason.
@@ -52,6 +49,7 @@ class Conversion:
     """
 
     folder: Path
+    layout: str
     source_sha256: str
     consumed: int
     ignored: Mapping[str, tuple[str, ...]]
@@ -65,10 +63,13 @@ def convert(
     folder: Path,
     *,
     dtype: str = "fp16",
-    parts: Mapping[str, Any] = PARTS_SD15,
+    layout: str | None = None,
+    besides: Mapping[str, Path] | None = None,
+    diagnosis: str = "small",
+    parts: Mapping[str, Any] | None = None,
     tell: Tell = lambda _: None,
 ) -> Conversion:
-    """Write a checkpoint of the published layout as a model folder.
+    """Write a checkpoint of a published layout as a model folder.
 
     The checkpoint stays on disk and is mapped into memory; besides it, one shard of the output is
     held at a time. The folder appears under its name when all of it is written, read back and
@@ -78,12 +79,15 @@ def convert(
         source: a trainer's checkpoint, a plain state dict, or safetensors.
         folder: must not exist, or be empty.
         dtype: "fp16" or "fp32", of the stored weights.
+        layout: a name in `LAYOUTS`; None looks at the names of the tensors.
+        besides: further files, see `gather`.
+        diagnosis: the model, by name or folder, that leads a restorer without a diagnosis.
         parts: the shapes; those of the published model unless a test makes them smaller.
         tell: hears what is being done, one sentence at a time.
 
     Raises:
         CheckpointError: the file is unreadable, calls code, or is not of the layout.
-        ConfigError: the folder is taken, or the dtype unknown.
+        ConfigError: the folder is taken, the dtype or the layout unknown, or a file not named.
     """
     begun = time.perf_counter()
     if dtype not in DTYPES:
@@ -91,24 +95,26 @@ def convert(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} exists already", "name a new folder for the model")
     tell(f"opening {source}")
-    checkpoint = open_checkpoint(source)
-    with without_values():
-        model = build(parts, TAXONOMY_SD15, scale="sd15")
-    layout = Layout(model, checkpoint)
-    layout.check(source)
-    with source.open("rb") as handle:
-        digest = hashlib.file_digest(handle, "sha256").hexdigest()
-    model.calibration = dict(CALIBRATION)
+    files = gather(source, besides or {}, layout)
+    checkpoint, published = files.checkpoint, LAYOUTS[files.layout]
+    tell(f"layout: {files.layout}")
+    model = model_of(files.layout, parts or published.parts, diagnosis, "cfw" in files.facts)
+    matched = Layout(model, checkpoint, published)
+    matched.check(source)
+    digest = sha256(source)
     facts = {"source": source.name, "sha256": digest, "dtype": dtype, "steps": checkpoint.steps}
+    if files.layout != "autodir":
+        facts |= {"layout": files.layout, "besides": files.facts, "diagnosis": str(diagnosis)}
     model.training = {"conversion": [facts]}
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
             draft = Path(scratch) / folder.name
-            wide = _write(layout, draft, DTYPES[dtype], tell)
-            (draft / "README.md").write_text(model_card(facts, model), encoding="utf-8")
+            wide = _write(matched, draft, DTYPES[dtype], tell)
+            _write_stage1(checkpoint, draft / "stage1.safetensors")
+            (draft / "README.md").write_text(published.card(facts, model), encoding="utf-8")
             tell("reading back")
-            _compare(layout, draft, DTYPES[dtype])
+            _compare(matched, draft, DTYPES[dtype])
             verify(draft)
             if folder.exists():
                 folder.rmdir()
@@ -119,9 +125,10 @@ def convert(
         ) from error
     return Conversion(
         folder=folder,
+        layout=files.layout,
         source_sha256=digest,
-        consumed=len(layout.consumed),
-        ignored=layout.ignored(),
+        consumed=len(matched.consumed),
+        ignored=matched.ignored(),
         tensors={part: len(module.state_dict()) for part, module in model.modules.items()},
         wide=wide,
         seconds=time.perf_counter() - begun,
@@ -133,16 +140,17 @@ class Layout:
 
     Args:
         model: built without values, so that only names and shapes are there.
-        checkpoint: what the file holds.
+        checkpoint: what the files hold.
+        published: the layout.
 
     Attributes:
         consumed: the checkpoint's names that the model needs.
     """
 
-    def __init__(self, model: Model, checkpoint: Checkpoint) -> None:
-        self.model, self._checkpoint = model, checkpoint
+    def __init__(self, model: Model, checkpoint: Checkpoint, published: Published) -> None:
+        self.model, self._checkpoint, self._published = model, checkpoint, published
         self._origins: dict[tuple[str, str], Origin | None] = {
-            (part, name): origin(part, name)
+            (part, name): published.origin(part, name)
             for part, module in model.modules.items()
             for name in module.state_dict()
         }
@@ -155,7 +163,7 @@ class Layout:
         rest = [name for name in self._checkpoint.tensors if name not in self.consumed]
         found: dict[str, list[str]] = {}
         for name in [*rest, *self._checkpoint.others]:
-            found.setdefault(reason_to_ignore(name) or "unknown", []).append(name)
+            found.setdefault(self._published.reason(name) or "unknown", []).append(name)
         return {reason: tuple(names) for reason, names in found.items()}
 
     def check(self, source: Path) -> None:
@@ -171,15 +179,14 @@ class Layout:
             elif tuple(tensors[name].shape) != expected or not tensors[name].is_floating_point():
                 found = f"{tuple(tensors[name].shape)} {tensors[name].dtype}"
                 misshapen.append(f"{name} {found}, not {expected}")
-        strange = [
-            name for name in tensors if name not in self.consumed and reason_to_ignore(name) is None
-        ]
+        rest = (name for name in tensors if name not in self.consumed)
+        strange = [name for name in rest if self._published.reason(name) is None]
         faults = {"missing": missing, "of another shape": misshapen, "unknown": strange}
         told = [_listed(names, fault) for fault, names in faults.items() if names]
         if told:
             raise CheckpointError(
-                f"{source} is not the published AutoDIR: {'; '.join(told)}",
-                "only checkpoints of the published layout can be converted",
+                f"{source} is not {self._published.title}: {'; '.join(told)}",
+                f"only these published layouts can be converted: {', '.join(LAYOUTS)}",
             )
 
     def tensor(self, part: str, name: str) -> Tensor:
@@ -231,6 +238,17 @@ def _write(layout: Layout, draft: Path, dtype: torch.dtype, tell: Tell) -> tuple
         write(noted(part, names), draft / part, dtype)
     sign(draft)
     return tuple(wide)
+
+
+def _write_stage1(checkpoint: Checkpoint, path: Path) -> None:
+    """Keep DiffBIR's own stage 1, where its file holds one, for ``--stage1``."""
+    found = {
+        name.removeprefix(STAGE1): value.contiguous().clone()
+        for name, value in checkpoint.tensors.items()
+        if name.startswith(STAGE1)
+    }
+    if found:
+        save_file(found, path)
 
 
 def _compare(layout: Layout, draft: Path, dtype: torch.dtype) -> None:

@@ -7,18 +7,15 @@ concern.
 from __future__ import annotations
 
 import copy
-import dataclasses
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 from torch.nn import functional
 
-from autodir.config import Options
 from autodir.diffusion.adapters import AdaptedUnet, Adapter
 from autodir.diffusion.aggregation import aggregated
 from autodir.diffusion.autoencoder import Autoencoder
@@ -39,6 +36,7 @@ from autodir.diffusion.region import (
 )
 from autodir.diffusion.samplers import SAMPLERS, Callback
 from autodir.diffusion.schedule import Schedule
+from autodir.diffusion.settings import DREAMCLEAN, SMALL, DiffusionConfig
 from autodir.diffusion.tiled import decode_tiled, encode_tiled
 from autodir.diffusion.unet import latent_multiple
 from autodir.diffusion.wrapping import FeatureWrapping, decode_wrapped
@@ -49,46 +47,6 @@ from autodir.records import Mixture, NoiseSource, TextEmbedding, check_image
 from autodir.techniques import TechniqueOptions
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DiffusionConfig(Options):
-    """How the parts work together.
-
-    Attributes:
-        working_pixels: a larger photo is shrunk to this area, restored, and enlarged again.
-        steps: sampling steps unless the caller says otherwise.
-        scaled_condition: the image latents are scaled like the noisy ones; False feeds the raw
-            posterior mean.
-        autoencoder_tile: sides above this many pixels are encoded and decoded in tiles.
-        mask_prompts: a user's own words and the null prompt hide their padding from the text tower,
-            as in training; False lets it be seen, as the published code does.
-        clamp: limit the result to [0, 1]; False hands on what the decoder says, as published.
-    """
-
-    working_pixels: int = 512 * 512
-    steps: int = 4
-    scaled_condition: bool = True
-    autoencoder_tile: int = 1024
-    mask_prompts: bool = True
-    clamp: bool = True
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        for field in dataclasses.fields(self):
-            if field.type != "bool" and getattr(self, field.name) < 1:
-                raise ConfigError(
-                    f"{field.name} must be at least 1, got {getattr(self, field.name)}"
-                )
-
-
-DREAMCLEAN = "dreamclean"
-"""The sampler that starts from the photo, and therefore is not in the table of the others."""
-
-SMALL = DiffusionConfig()
-SD15 = DiffusionConfig(
-    working_pixels=768 * 768, steps=50, scaled_condition=False, mask_prompts=False
-)
-
-
 class LatentDiffusion:
     """Autoencoder, U-Net, schedule and text tower, composed.
 
@@ -96,13 +54,14 @@ class LatentDiffusion:
     keep their device and dtype; images and latents between them are float32.
 
     Args:
-        clip: whatever encodes phrases.
+        clip: whatever encodes phrases, for the structural correction too.
         autoencoder: pixels ↔ latents.
         unet: called with (input, timesteps, tokens).
         schedule: the noise levels the U-Net was trained on.
         config: how the parts work together.
         adapter: what conditions the U-Net besides; nothing by default.
         wrapping: the photo's features in the decoder, for `TechniqueOptions.fidelity`.
+        text: what encodes phrases for the U-Net, where it has a text tower of its own.
 
     Raises:
         ContractError: autoencoder and U-Net do not fit each other.
@@ -117,9 +76,12 @@ class LatentDiffusion:
         config: DiffusionConfig = SMALL,
         adapter: Adapter | None = None,
         wrapping: FeatureWrapping | None = None,
+        text: TextEncoder | None = None,
     ) -> None:
         channels = (unet.config["in_channels"], unet.config["out_channels"])
-        if channels != (2 * autoencoder.channels, autoencoder.channels):
+        own = autoencoder.channels
+        # Only an adapter can tell a U-Net of the photo that has no room for it in its input.
+        if channels not in ([(2 * own, own)] if adapter is None else [(own, own), (2 * own, own)]):
             raise ContractError(
                 f"a U-Net with {channels[0]} channels in and {channels[1]} out does not fit "
                 f"{autoencoder.channels} latent channels"
@@ -129,6 +91,7 @@ class LatentDiffusion:
         self.schedule = schedule
         self.config = config
         self.phrases = PhraseEncoder(clip)
+        self.told = self.phrases if text is None else PhraseEncoder(text)
         self.wrapping = wrapping
         self.network = unet if adapter is None else AdaptedUnet(unet, adapter)
         self.denoise = predict_x0(self.network, schedule)
@@ -168,7 +131,16 @@ class LatentDiffusion:
             max_pixels: the area to work on instead of `DiffusionConfig.working_pixels`.
         """
         masked = self.config.mask_prompts or not mixture.free
-        return self.condition_on(pixels, self.phrases.mixture(mixture, masked), max_pixels)
+        if self.config.prompt is not None and not mixture.free:
+            text = self.told.encode([self.config.prompt], self.config.mask_prompts)
+        else:
+            text = self.told.mixture(mixture, masked)
+        return self.condition_on(pixels, text, max_pixels)
+
+    def instruction(self, mixture: Mixture) -> TextEmbedding:
+        """What the structural correction is told: `condition`'s text, by the shared tower."""
+        masked = self.config.mask_prompts or not mixture.free
+        return _moved(self.phrases.mixture(mixture, masked), self.device)
 
     @torch.no_grad()
     def condition_on(
@@ -179,7 +151,7 @@ class LatentDiffusion:
         size = (int(pixels.shape[-2]), int(pixels.shape[-1]))
         working_size = fit(size, max_pixels or self.config.working_pixels, self.multiple)
         padded, _ = pad_to_multiple(resize(pixels.float(), working_size), self.multiple)
-        null_text = self.phrases.encode([NULL_PHRASE], self.config.mask_prompts)
+        null_text = self.told.encode([NULL_PHRASE], self.config.mask_prompts)
         with _memory_errors():
             latents = self._encode(padded.to(self.device))
         if self.config.scaled_condition:
@@ -235,14 +207,17 @@ class LatentDiffusion:
                 f"Choose one of {', '.join((*SAMPLERS, DREAMCLEAN))}.",
             )
         chosen = techniques or TechniqueOptions()
-        # 1 Noise levels, and the start: nothing but noise, or the photo.
+        # 1 Noise levels, and the start: nothing but noise, the photo, or the photo under noise.
         latents = conditioning.image_latents
+        photo = latents if self.config.scaled_condition else self.autoencoder.scale(latents)
         if sampler == DREAMCLEAN:
             sigmas = levels(self.schedule, chosen.inversion_depth, steps)
-            start = latents if self.config.scaled_condition else self.autoencoder.scale(latents)
+            start = photo
         else:
             sigmas = self.schedule.sigmas(self.config.steps if steps is None else steps)
             start = noise.normal(latents.shape, like=latents) * sigmas[0].item()
+            if (chosen.start or self.config.start) == "photo":
+                start = photo + start
         # 2 The denoiser, tile by tile where asked, then guided.
         denoise = self.denoise
         if tile is not None:

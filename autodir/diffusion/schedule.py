@@ -77,6 +77,9 @@ class ScheduleConfig(Options):
 
 SMALL = ScheduleConfig(prediction="residual")
 SD15 = ScheduleConfig(zero_terminal_snr=False, prediction="epsilon", spacing="linspace")
+SD21 = SD15
+SD21_V = ScheduleConfig(zero_terminal_snr=False, prediction="v_prediction", spacing="linspace")
+"""Stable Diffusion 2.1 of 512 pixels predicts noise, that of 768 pixels velocity."""
 
 
 class Schedule:

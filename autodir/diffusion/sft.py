@@ -18,6 +18,11 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 from torch.nn import functional
 
+from autodir.diffusion.spade import AttendingEncoder, Spade
+from autodir.errors import ConfigError
+
+FORMS = ("paper", "published")
+
 
 class TimeAwareEncoder(nn.Module):
     """Half a U-Net on the photo's latents: one map of features for each scale.
@@ -86,6 +91,11 @@ class SftAdapter(nn.Module):
         widths: of the encoder; half of the U-Net's by default.
         features: channels of its maps; those of its finest level by default.
         hidden: channels inside a transform; half of the maps' by default.
+        form: "paper", which starts as the identity, or "published", which the release of StableSR
+            computes and its weights fit.
+
+    Raises:
+        ConfigError: the form is unknown.
     """
 
     def __init__(
@@ -94,8 +104,11 @@ class SftAdapter(nn.Module):
         widths: Sequence[int] | None = None,
         features: int | None = None,
         hidden: int | None = None,
+        form: str = "paper",
     ) -> None:
         super().__init__()
+        if form not in FORMS:
+            raise ConfigError(f"unknown form {form!r}", f"Choose one of {', '.join(FORMS)}.")
         groups = int(unet.config["norm_num_groups"])
         outer = tuple(unet.config["block_out_channels"])
         inner = tuple(widths or (max(groups, width // 2 // groups * groups) for width in outer))
@@ -103,10 +116,15 @@ class SftAdapter(nn.Module):
         middle = hidden or max(maps // 2, 1)
         self.config: dict[str, Any] = {
             "kind": "sft", "widths": list(inner), "features": maps, "hidden": middle,
+            "form": form,
         }  # fmt: skip
-        self.encoder = TimeAwareEncoder(int(unet.config["out_channels"]), inner, maps, groups)
+        encoder = TimeAwareEncoder if form == "paper" else AttendingEncoder
+        self.encoder = encoder(int(unet.config["out_channels"]), inner, maps, groups)
         self.transforms = nn.ModuleList(
-            Transform(maps, middle, block.out_channels) for block, _ in residual_blocks(unet)
+            Transform(maps, middle, block.out_channels)
+            if form == "paper"
+            else Spade(maps, middle, block.out_channels, groups)
+            for block, _ in residual_blocks(unet)
         )
 
     def run(

@@ -39,6 +39,13 @@ SD15: Mapping[str, Any] = {
     "attention_head_dim": 8,
     "norm_num_groups": 32,
 }
+SD21: Mapping[str, Any] = {
+    **SD15,
+    "in_channels": 4,  # the photo comes by way of an adapter
+    "cross_attention_dim": 1024,
+    "attention_head_dim": (5, 10, 20, 20),  # heads of 64 channels
+    "use_linear_projection": True,
+}
 
 
 def build_unet(config: Mapping[str, Any]) -> UNet2DConditionModel:

@@ -87,17 +87,34 @@ def _parts(*, diffusion: bool, correction: bool) -> System:
     return answer
 
 
-def _loop(*, guard: bool, oracle: bool) -> System:
+def _loop(*, guard: bool, oracle: bool, techniques: Mapping[str, Any] | None = None) -> System:
     def answer(restorer: Repairer, case: Case, seed: int) -> Answer:
         if oracle and not case.degradations:
             return Answer(image=case.input)
-        options = RestoreOptions(guard=guard, seed=seed, only=_undoing(case) if oracle else ())
+        only = _undoing(case) if oracle else ()
+        options = RestoreOptions.from_mapping(
+            {"guard": guard, "seed": seed, "only": only, **(techniques or {})}
+        )
         restoration = restorer.restore(Image(pixels=case.input[0]), options)
         treated = tuple(step.degradation for step in restoration.report.steps)
         return Answer(image=restoration.image.pixels[None], treated=treated)
 
     return answer
 
+
+TECHNIQUES: Mapping[str, Mapping[str, Any]] = {
+    "plain": {},
+    "tiles": {"tile": 32, "tile_overlap": 16},
+    "wavelet": {"color_fix": "wavelet"},
+    "adain": {"color_fix": "adain"},
+    "two_stage": {"two_stage": True},
+    "region": {"guidance_region": 0.1},
+    "from_photo": {"start": "photo"},
+    "dreamclean_0": {"sampler": "dreamclean", "gamma": 0.0},
+    "dreamclean": {"sampler": "dreamclean"},
+    "fidelity": {"fidelity": 0.5},
+}
+"""The published techniques one by one: options of a repair among true labels, without the guard."""
 
 SYSTEMS: dict[str, System] = {
     "input": _input,
@@ -108,6 +125,10 @@ SYSTEMS: dict[str, System] = {
     "oracle": _loop(guard=True, oracle=True),
     "whole": _loop(guard=True, oracle=False),
     "whole_no_guard": _loop(guard=False, oracle=False),
+    **{
+        name: _loop(guard=False, oracle=True, techniques=values)
+        for name, values in TECHNIQUES.items()
+    },
 }
 
 TITLES: dict[str, str] = {
@@ -119,6 +140,16 @@ TITLES: dict[str, str] = {
     "oracle": "whole, among true labels",
     "whole": "whole, own diagnosis",
     "whole_no_guard": "whole, own diagnosis, no guard",
+    "plain": "no technique",
+    "tiles": "--tile 32",
+    "wavelet": "--color-fix wavelet",
+    "adain": "--color-fix adain",
+    "two_stage": "--two-stage",
+    "region": "--guidance-region 0.1",
+    "from_photo": "--start photo",
+    "dreamclean_0": "dreamclean, γ 0",
+    "dreamclean": "dreamclean, γ 0.05",
+    "fidelity": "--fidelity 0.5",
 }
 
 MODEL_FREE = frozenset({"input", "classical"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -82,15 +83,16 @@ def test_a_whole_model_is_verified(run: Run, capsys: Capture) -> None:
 
 
 @pytest.fixture
-def conversions(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, Path, str]]:
+def conversions(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """A conversion that only notes what it was asked for."""
-    asked: list[tuple[Path, Path, str]] = []
+    asked: list[dict[str, Any]] = []
 
-    def convert(source: Path, folder: Path, *, dtype: str, tell: official.Tell) -> Conversion:
-        asked.append((source, folder, dtype))
+    def convert(source: Path, folder: Path, *, tell: official.Tell, **how: Any) -> Conversion:
+        asked.append({"source": source, "folder": folder, **how})
         tell("unet: 686 tensors")
         return Conversion(
             folder=folder,
+            layout="autodir",
             source_sha256="ab" * 32,
             consumed=2188,
             ignored={"noise schedule": ("betas",), "positions": ("x.position_ids",)},
@@ -104,10 +106,12 @@ def conversions(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, Path, str]]
 
 
 def test_a_conversion_says_what_it_did(
-    run: Run, capsys: Capture, conversions: list[tuple[Path, Path, str]]
+    run: Run, capsys: Capture, conversions: list[dict[str, Any]]
 ) -> None:
     assert run("models", "convert", "autodir.ckpt", "mine", "--dtype", "fp32") == 0
-    assert conversions == [(Path("autodir.ckpt"), Path("mine"), "fp32")]
+    usual = {"layout": None, "besides": {}, "diagnosis": "small"}
+    files = {"source": Path("autodir.ckpt"), "folder": Path("mine"), "dtype": "fp32"}
+    assert conversions == [files | usual]
     out = capsys.readouterr().out
     for words in (
         "unet: 686 tensors", "2188 keys consumed, 2 ignored", "noise schedule: betas", "scm.intro",
@@ -117,14 +121,23 @@ def test_a_conversion_says_what_it_did(
 
 
 def test_a_conversion_is_one_json_object_where_asked_for(
-    run: Run, capsys: Capture, conversions: list[tuple[Path, Path, str]]
+    run: Run, capsys: Capture, conversions: list[dict[str, Any]]
 ) -> None:
     assert run("models", "convert", "autodir.ckpt", "mine", "--json") == 0
-    assert conversions[0][2] == "fp16"
+    assert conversions[0]["dtype"] == "fp16"
     document = json.loads(capsys.readouterr().out)
     assert (document["schema"], document["consumed"]) == ("autodir.conversion/1", 2188)
     schema = jsonschema.Draft202012Validator(json_schema("conversion"))
     assert [error.message for error in schema.iter_errors(document)] == []
+
+
+def test_files_beside_the_first_are_handed_on(run: Run, conversions: list[dict[str, Any]]) -> None:
+    arguments = ("--layout", "stablesr-768v", "--base", "sd21.ckpt", "--cfw", "cfw.ckpt")
+    assert run("models", "convert", "sr.ckpt", "mine", *arguments, "--diagnosis", "mine") == 0
+    (asked,) = conversions
+    assert asked["layout"] == "stablesr-768v"
+    assert asked["besides"] == {"base": Path("sd21.ckpt"), "cfw": Path("cfw.ckpt")}
+    assert asked["diagnosis"] == "mine"
 
 
 @pytest.mark.parametrize(

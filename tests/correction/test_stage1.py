@@ -54,6 +54,38 @@ def test_a_model_of_another_project_is_read_and_run(model_file: Path) -> None:
     assert torch.equal(result, load_stage1(str(model_file))(photo(20, 30)))
 
 
+@pytest.mark.parametrize("wrapped", [True, False], ids=["trainer's file", "state dict"])
+def test_the_published_swinir_of_diffbir_is_read(tmp_path: Path, wrapped: bool) -> None:
+    pytest.importorskip("spandrel")
+    from spandrel.architectures.SwinIR import SwinIR
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = SwinIR(
+            img_size=16, patch_size=1, in_chans=3, embed_dim=12, depths=[2], num_heads=[2],
+            window_size=8, mlp_ratio=2, upscale=8, img_range=1.0, upsampler="nearest+conv",
+            resi_connection="1conv", start_unshuffle=8,
+        )  # fmt: skip
+    state = {  # the release unshuffles in front of the first convolution, which is its second layer
+        name.replace("conv_first.", "conv_first.1."): value
+        for name, value in network.state_dict().items()
+    }
+    named = {f"module.{name}": value for name, value in state.items()}
+    torch.save({"state_dict": named} if wrapped else state, tmp_path / "swinir.ckpt")
+    stage = load_stage1(tmp_path / "swinir.ckpt")
+    assert stage(photo(64, 72)).shape == (1, 3, 64, 72)
+
+
+def test_the_published_bsrnet_of_diffbir_is_read(tmp_path: Path) -> None:
+    pytest.importorskip("spandrel")
+    from spandrel.architectures.ESRGAN import ESRGAN
+
+    network = ESRGAN(in_nc=3, out_nc=3, num_filters=8, num_blocks=1, scale=4, plus=False)
+    torch.save(network.state_dict(), tmp_path / "BSRNet.pth")
+    stage = load_stage1(tmp_path / "BSRNet.pth")
+    assert stage(photo(24, 16)).shape == (1, 3, 24, 16)
+
+
 def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("spandrel")
     with pytest.raises(CheckpointError, match="no file"):

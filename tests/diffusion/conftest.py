@@ -7,8 +7,9 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from autodir.diffusion.autoencoder import Autoencoder, AutoencoderConfig
-from autodir.diffusion.model import DiffusionConfig, LatentDiffusion
+from autodir.diffusion.model import LatentDiffusion
 from autodir.diffusion.schedule import SMALL, Schedule
+from autodir.diffusion.settings import DiffusionConfig
 from autodir.diffusion.unet import build_unet
 from autodir.records import TextEmbedding
 

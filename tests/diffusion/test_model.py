@@ -7,14 +7,18 @@ import pytest
 import torch
 
 import autodir.diffusion.model as model
+import autodir.diffusion.schedule as schedule
 import autodir.diffusion.tiled as tiles
 from autodir.diffusion.conditioning import TextEncoder
-from autodir.diffusion.model import SD15, DiffusionConfig, LatentDiffusion, fit
+from autodir.diffusion.model import LatentDiffusion, fit
 from autodir.diffusion.samplers import SAMPLERS, SamplingStep
 from autodir.diffusion.schedule import Schedule
+from autodir.diffusion.settings import SD15, DiffusionConfig
+from autodir.diffusion.sft import SftAdapter
 from autodir.diffusion.unet import build_unet
 from autodir.errors import ConfigError, ContractError, DeviceError
 from autodir.records import Mixture, NoiseSource
+from autodir.techniques import TechniqueOptions
 
 MIXTURE = Mixture(phrases=("rain", "haze"), weights=(0.75, 0.25))
 
@@ -188,6 +192,25 @@ def test_parts_that_do_not_fit_are_refused(diffusion: LatentDiffusion, encoder: 
     unet = build_unet({**diffusion.unet.config, "in_channels": 4})
     with pytest.raises(ContractError, match="latent channels"):
         LatentDiffusion(encoder, diffusion.autoencoder, unet, Schedule())
+    adapted = LatentDiffusion(
+        encoder, diffusion.autoencoder, unet, Schedule(), adapter=SftAdapter(unet)
+    )
+    assert adapted.network.config["in_channels"] == 4
+
+
+def test_a_tower_of_its_own_tells_the_denoiser_and_no_other(
+    diffusion: LatentDiffusion, encoder: Any
+) -> None:
+    own = type(encoder)()
+    parts = (encoder, diffusion.autoencoder, diffusion.unet, diffusion.schedule)
+    config = DiffusionConfig(steps=1, prompt="sharp")
+    told = LatentDiffusion(*parts, config, text=own)
+    told.condition(photo(16, 16), MIXTURE)
+    assert (own.asked, encoder.asked) == (["sharp", ""], [])
+    told.condition(photo(16, 16), Mixture(phrases=("fog",), weights=(1.0,), free=True))
+    assert own.asked == ["sharp", "", "fog"]
+    assert told.instruction(MIXTURE).tokens.shape == (1, 5, 16)
+    assert encoder.asked == ["rain", "haze"]
 
 
 @pytest.mark.parametrize("key", ["working_pixels", "steps", "autoencoder_tile"])
@@ -219,3 +242,65 @@ def test_lack_of_memory_is_explained_and_other_errors_pass(
         restore(diffusion, photo(16, 16))
     if expected is DeviceError:
         assert "--tile" in caught.value.hint
+
+
+def started(diffusion: LatentDiffusion, way: str | None, side: int = 16) -> torch.Tensor:
+    """The latents with which sampling begins."""
+    seen: list[torch.Tensor] = []
+    euler = model.SAMPLERS["euler"]
+
+    def spy(denoise: Any, x: torch.Tensor, *rest: Any) -> torch.Tensor:
+        seen.append(x)
+        return euler(denoise, x, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(model.SAMPLERS, "euler", spy)
+        restore(diffusion, photo(side, side), techniques=TechniqueOptions(start=way))
+    return seen[0]
+
+
+def test_sampling_may_start_from_the_photo_under_noise(
+    diffusion: LatentDiffusion, encoder: TextEncoder
+) -> None:
+    parts = (encoder, diffusion.autoencoder, diffusion.unet, Schedule(schedule.SD15))
+    plain = LatentDiffusion(*parts, DiffusionConfig(steps=2))
+    noise, mixed = started(plain, "noise"), started(plain, "photo")
+    assert torch.equal(started(plain, None), noise)
+    latents = plain.condition(photo(16, 16), MIXTURE).image_latents
+    torch.testing.assert_close(mixed - noise, latents, rtol=0, atol=1e-5)
+    told = LatentDiffusion(*parts, DiffusionConfig(steps=2, start="photo"))
+    assert torch.equal(started(told, None), mixed)
+    assert torch.equal(started(told, "noise"), noise)
+    raw = LatentDiffusion(*parts, DiffusionConfig(steps=2, start="photo", scaled_condition=False))
+    assert torch.equal(started(raw, None), mixed)  # scaled all the same
+
+
+def test_the_start_has_unit_variance_where_the_photo_has() -> None:
+    levels, noise = Schedule(schedule.SD15), NoiseSource(0)
+    sigma = levels.sigma_max
+    x = noise.normal((1, 4, 256, 256)) + sigma * noise.normal((1, 4, 256, 256))
+    seen_by_the_network = x / (sigma**2 + 1) ** 0.5
+    assert float(seen_by_the_network.var()) == pytest.approx(1, abs=0.01)
+
+
+def test_what_is_computed_at_once_does_not_grow_with_the_photo(
+    diffusion: LatentDiffusion, encoder: TextEncoder
+) -> None:
+    """In tiles only the canvas grows: four times the area, and about the same in every layer."""
+    config = DiffusionConfig(steps=1, autoencoder_tile=32)
+    parts = (encoder, diffusion.autoencoder, diffusion.unet, diffusion.schedule)
+    tiled, largest = LatentDiffusion(*parts, config), [0]
+
+    def note(module: Any, inputs: Any, output: Any) -> None:
+        if isinstance(output, torch.Tensor):
+            largest[-1] = max(largest[-1], output.numel())
+
+    layers = [*diffusion.unet.modules(), *diffusion.autoencoder.modules()]
+    handles = [layer.register_forward_hook(note) for layer in layers]
+    for side in (160, 320):
+        largest.append(0)
+        conditioning = tiled.condition(photo(side, side), MIXTURE, max_pixels=side**2)
+        tiled.sample(conditioning, NoiseSource(0), tile=8)
+    for handle in handles:
+        handle.remove()
+    assert 0 < largest[2] <= 1.5 * largest[1]  # windows in the middle look to both sides

@@ -3,7 +3,8 @@ import torch
 
 from autodir.evaluation.datasets import Case
 from autodir.evaluation.metrics import Protocol
-from autodir.evaluation.systems import MODEL_FREE, SYSTEMS, TITLES
+from autodir.evaluation.plan import load_suite
+from autodir.evaluation.systems import MODEL_FREE, SYSTEMS, TECHNIQUES, TITLES
 
 
 def case(*degradations, level=0.1):
@@ -71,3 +72,16 @@ def test_true_label_of_a_clean_photo_leaves_it_alone(name, restorer):
     clean = case()
     assert SYSTEMS[name](restorer, clean, 0).image is clean.input
     assert restorer.calls == []
+
+
+@pytest.mark.parametrize("name", sorted(TECHNIQUES))
+def test_techniques_are_options_of_one_repair(name, restorer):
+    SYSTEMS[name](restorer, case("rain", "noise"), 7)
+    ((_, options),) = restorer.calls
+    assert (options.guard, options.only, options.seed) == (False, ("noise", "rain"), 7)
+    assert {key: getattr(options, key) for key in TECHNIQUES[name]} == TECHNIQUES[name]
+
+
+def test_the_suite_asks_for_every_technique_that_needs_no_further_weights():
+    columns = set(load_suite("techniques").systems)
+    assert columns == {"input", *TECHNIQUES} - {"fidelity"}

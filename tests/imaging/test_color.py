@@ -125,3 +125,14 @@ def test_different_shapes_are_refused():
 def test_wrong_tensors_are_refused(x):
     with pytest.raises(ContractError):
         luma(x)
+
+
+def test_the_wavelet_fix_is_exact_to_the_stated_tolerance():
+    x = noise(1, 3, 70, 90)
+    assert (match_color(x, x, "wavelet") - x).abs().max() <= 3e-7
+
+
+def test_a_constant_added_to_the_result_is_taken_away_again():
+    result, reference = 0.3 + 0.3 * noise(1, 3, 70, 90), 0.3 + 0.3 * noise(1, 3, 70, 90, seed=1)
+    fixed = match_color(result, reference, "wavelet")
+    assert torch.allclose(match_color(result + 0.1, reference, "wavelet"), fixed, atol=1e-6)

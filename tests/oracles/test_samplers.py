@@ -16,6 +16,7 @@ from autodir.diffusion.samplers import (
     sample_euler,
     sample_euler_ancestral,
 )
+from autodir.diffusion.schedule import SD15, Schedule
 from autodir.records import Conditioning, NoiseSource, TextEmbedding
 
 # diffusers turns tensors into arrays in a way that NumPy 2 warns about.
@@ -136,3 +137,24 @@ def test_dpmpp_2m_equals_diffusers(steps: int, prediction: str) -> None:
         output = network_output(x_t * (1 + sigma**2).sqrt(), sigma, prediction)
         x_t = scheduler.step(output, t, x_t).prev_sample
     assert_same(ours, x_t)
+
+
+def test_all_levels_of_the_training_chain_are_ddpm() -> None:
+    """The posterior mean c1 x0 + c2 z and its variance, from the training's own betas."""
+    schedule, noise = Schedule(SD15), NoiseSource(5)
+    abar = schedule.alphas_cumprod
+    sigmas = torch.cat([schedule.table.flip(0).float(), torch.zeros(1)])
+    x = float(sigmas[0]) * start()
+    ours = sample_ddim(denoise, x, sigmas, COND, NoiseSource(5), eta=1.0)
+    z = x * float(abar[-1]) ** 0.5
+    for t in range(999, -1, -1):
+        now, before = float(abar[t]), float(abar[t - 1]) if t else 1.0
+        level = torch.tensor((1 - now) / now).sqrt()
+        x0 = toy_x0(z / now**0.5, level)
+        beta = 1 - now / before
+        c1 = beta * before**0.5 / (1 - now)
+        c2 = (1 - before) * (1 - beta) ** 0.5 / (1 - now)
+        z = c1 * x0 + c2 * z
+        if t:
+            z = z + (beta * (1 - before) / (1 - now)) ** 0.5 * noise.normal(SHAPE)
+    assert float((ours - z).abs().max()) <= 1e-3  # a thousand steps in float32
