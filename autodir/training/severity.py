@@ -242,7 +242,8 @@ def _regress(x: Tensor, y: Tensor, weight: Tensor, seed: int) -> tuple[Tensor, T
         noisy = x[rows] + 0.1 * torch.randn(len(rows), width, generator=generator)
         hidden = torch.tanh(noisy @ inner[:, :-1].T + inner[:, -1])
         guess = hidden @ outer[:, :-1].T + outer[:, -1]
-        loss = huber_loss(guess, y[rows], delta=0.3, weight=weight[rows])
+        each = huber_loss(guess, y[rows], reduction="none", delta=0.3)
+        loss = (each * weight[rows]).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
