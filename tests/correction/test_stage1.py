@@ -54,6 +54,7 @@ def test_a_model_of_another_project_is_read_and_run(model_file: Path) -> None:
     assert torch.equal(result, load_stage1(str(model_file))(photo(20, 30)))
 
 
+@pytest.mark.filterwarnings("ignore:torch.meshgrid:UserWarning")
 @pytest.mark.parametrize("wrapped", [True, False], ids=["trainer's file", "state dict"])
 def test_the_published_swinir_of_diffbir_is_read(tmp_path: Path, wrapped: bool) -> None:
     pytest.importorskip("spandrel")

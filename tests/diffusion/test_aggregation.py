@@ -126,8 +126,8 @@ def smooth(count: int, side: int, generator: torch.Generator) -> Tensor:
     return nn.functional.interpolate(coarse, (side, side), mode="bicubic")
 
 
-def seam(picture: Tensor, clean: Tensor, borders: list[int]) -> float:
-    """Mean step across the columns where tiles meet over that elsewhere, 1 for the clean one.
+def seam(picture: Tensor, whole: Tensor, borders: list[int]) -> float:
+    """Mean step across the columns where tiles meet over that elsewhere, 1 for the untiled one.
 
     The margin of the picture is left out, since there the model guesses in any case.
     """
@@ -139,20 +139,20 @@ def seam(picture: Tensor, clean: Tensor, borders: list[int]) -> float:
         inside[7:-7] = True
         return steps[at_border & inside].mean() / steps[~at_border & inside].mean()
 
-    return float(ratio(picture) / ratio(clean))
+    return float(ratio(picture) / ratio(whole))
 
 
 def test_seams_of_a_trained_model_do_not_show() -> None:
     net, generator = trained(), torch.Generator().manual_seed(9)
-    clean = smooth(64, 64, generator)
+    clean = smooth(16, 96, generator)
     noisy = clean + 0.02 * torch.randn(clean.shape, generator=generator)
-    cond = Conditioning(text=TEXT, null_text=TEXT, image_latents=torch.zeros(1, 1, 64, 64))
+    cond = Conditioning(text=TEXT, null_text=TEXT, image_latents=torch.zeros(1, 1, 96, 96))
 
     def denoise(x: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor:
         return torch.as_tensor(net(x))
 
-    weighted = aggregated(denoise, 16, 8)(noisy, torch.ones(1), cond)
-    borders = list(range(8, 57, 8))  # where a tile begins or ends
-    assert 0.9 <= seam(weighted, clean, borders) <= 1.1
-    unweighted = map_tiles(noisy, net, 16, 0)
-    assert seam(unweighted, clean, [16, 32, 48]) > 1.5
+    weighted = aggregated(denoise, 32, 16)(noisy, torch.ones(1), cond)
+    borders = list(range(16, 81, 16))  # where a tile begins or ends
+    assert 0.9 <= seam(weighted, net(noisy), borders) <= 1.1
+    unweighted = map_tiles(noisy, net, 32, 0)
+    assert seam(unweighted, net(noisy), [32, 64]) > 1.5
