@@ -102,7 +102,12 @@ def convert(
     matched = Layout(model, checkpoint, published)
     matched.check(source)
     digest = sha256(source)
-    facts: dict[str, Any] = {"source": source.name, "sha256": digest, "dtype": dtype, "steps": checkpoint.steps}
+    facts: dict[str, Any] = {
+        "source": source.name,
+        "sha256": digest,
+        "dtype": dtype,
+        "steps": checkpoint.steps,
+    }
     if files.layout != "autodir":
         facts |= {"layout": files.layout, "besides": files.facts, "diagnosis": str(diagnosis)}
     model.training = {"conversion": [facts]}
