@@ -124,8 +124,8 @@ def test_what_is_certain_everywhere_is_needed_everywhere() -> None:
 
 def test_one_window_that_is_mistaken_moves_the_border_little() -> None:
     class Mistaken(Brightness):
-        def __call__(self, windows: Tensor, per_side: int) -> tuple[Tensor, Tensor]:
-            nothing, scores = super().__call__(windows, per_side)
+        def __call__(self, windows: Tensor, per_side: int, *, whole: bool) -> tuple[Tensor, Tensor]:
+            nothing, scores = super().__call__(windows, per_side, whole=whole)
             scores[windows[:, 0, -1, -1] == 0.25] = 6.0  # the corner of one window alone
             return nothing, scores
 
