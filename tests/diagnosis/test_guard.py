@@ -70,6 +70,16 @@ def test_round_that_helps_is_kept() -> None:
     assert "noise fell by 0.70" in verdict.why
 
 
+def test_smoothness_where_grain_was_is_no_harm() -> None:
+    before, after = {**BEFORE, "compression": 0.0}, {"noise": 0.3, "compression": 0.99}
+    kept = Guard(Says(after)).judge(found("noise", before), IMAGE, BETTER, TAXONOMY)
+    assert kept.kind == "kept"
+    other = {"haze": 0.3, "compression": 0.99}
+    taken = Guard(Says(other)).judge(found("blur", before), IMAGE, BETTER, TAXONOMY)
+    assert taken.kind == "rolled back"
+    assert "compression grew" in taken.why
+
+
 def test_candidate_is_diagnosed_among_what_is_left() -> None:
     says, left = Says({"noise": 0.2}), TAXONOMY.without("noise")
     Guard(says).judge(found("noise", BEFORE), IMAGE, BETTER, left)
