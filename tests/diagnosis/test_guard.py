@@ -76,7 +76,7 @@ def test_smoothness_where_grain_was_is_no_harm() -> None:
     assert kept.kind == "kept"
     other = {"haze": 0.3, "compression": 0.99}
     taken = Guard(Says(other)).judge(found("blur", before), IMAGE, BETTER, TAXONOMY)
-    assert taken.kind == "rolled back"
+    assert taken.kind == "blended"
     assert "compression grew" in taken.why
 
 
