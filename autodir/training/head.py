@@ -136,12 +136,13 @@ def _learn(model: QualityModel, head: QualityHead, notes: dict[str, Tensor]) -> 
     optimizer = torch.optim.AdamW(blend.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     count = len(data["label"])
     steps = max(100, EPOCHS * count // STEP)
+    jitter = {key: JITTER * data[key].std(0) for key in ("fused", "measures")}
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
         rows = torch.randint(count, (min(STEP, count),), device=device)
         fused, measures = (
-            data[key][rows] + JITTER * data[key].std(0) * torch.randn_like(data[key][rows])
-            for key in ("fused", "measures")
+            noted + spread * torch.randn_like(noted)
+            for noted, spread in ((data[key][rows], jitter[key]) for key in jitter)
         )
         logits, presence = _logits(model, head, fused, measures)
         loss = F.cross_entropy(logits, data["label"][rows], label_smoothing=SMOOTHING)
