@@ -125,14 +125,25 @@ class NAFBlock(nn.Module):
         first, second = self.norm1(x), None
         if self.film is not None and instruction is not None:
             scale1, shift1, scale2, shift2 = self.film(instruction)[..., None, None].chunk(4, dim=1)
-            first, second = first * (1 + scale1) + shift1, (scale2, shift2)
-        y = self.conv3(self.sca(self.gate(self.conv2(self.conv1(first)))))
-        x = x + y * self.beta
+            first, second = _modulated(first, scale1, shift1), (scale2, shift2)
+        y = self.sca(self.gate(self.conv2(self.conv1(first))))
+        x = x + _scaled(self.conv3, y, self.beta)
         inner = self.norm2(x)
         if second is not None:
-            inner = inner * (1 + second[0]) + second[1]
-        change: Tensor = self.conv5(self.gate(self.conv4(inner))) * self.gamma
-        return x + change
+            inner = _modulated(inner, *second)
+        return x + _scaled(self.conv5, self.gate(self.conv4(inner)), self.gamma)
+
+
+def _modulated(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """X · (1 + scale) + shift in one pass over the map."""
+    return torch.addcmul(shift.to(x), x, 1 + scale.to(x))
+
+
+def _scaled(convolution: nn.Conv2d, x: Tensor, scale: Tensor) -> Tensor:
+    """A 1×1 convolution times ``scale`` (1, C, 1, 1): the weights are scaled, not the map."""
+    assert convolution.bias is not None
+    column = scale.view(-1, 1, 1, 1)
+    return F.conv2d(x, convolution.weight * column, convolution.bias * column.flatten())
 
 
 class NAFNet(nn.Module):

@@ -6,7 +6,8 @@ Apart from CLIP, because here stand the views, the fusion of their features and 
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from autodir.clip import Clip
 from autodir.diagnosis.appearance import measure
 from autodir.diagnosis.blend import Blend
 from autodir.diagnosis.calibration import Calibration
+from autodir.diagnosis.locator import Locator
 from autodir.prompts import Taxonomy
 from autodir.records import Diagnosis, Mixture, check_image
 
@@ -67,10 +69,12 @@ class QualityHead(nn.Module):
         embed_dim: width of the pooled text embeddings.
         degradations: number K of degradations, "no" excluded.
         hidden: width of the fusion.
-        measures: number of classical measures blended in, 0 for none.
+        measures: number of measures blended in, 0 for none.
+        locator: keyword arguments of `Locator`, whose evidence counts among the measures.
     """
 
     blend: Blend | None
+    locator: Locator | None
 
     def __init__(
         self,
@@ -80,9 +84,10 @@ class QualityHead(nn.Module):
         degradations: int,
         hidden: int = 256,
         measures: int = 0,
+        locator: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self.config = {
+        self.config: dict[str, Any] = {
             "feature_dim": feature_dim,
             "embed_dim": embed_dim,
             "degradations": degradations,
@@ -92,17 +97,39 @@ class QualityHead(nn.Module):
         self.embed = nn.Linear(hidden, embed_dim)
         self.presence = nn.Linear(hidden, degradations)
         self.logit_scale = nn.Parameter(torch.tensor(10.0).log())
-        self.blend = None
+        self.blend = self.locator = None
+        if locator is not None:
+            self.add_locator(locator)
         if measures:
             self.add_blend(measures)
 
     @property
     def measured(self) -> bool:
-        """Whether classical measures are blended in."""
+        """Whether measures of the whole photo are blended in."""
         return self.blend is not None
 
+    def measures(self, images: Tensor) -> Tensor:
+        """What a blend is told: photos (B, 3, H, W) → (B, F), on the images' device.
+
+        Classical measures, and the evidence of the locator where there is one.
+        """
+        rows = []
+        for image in images.detach().float().split(1):
+            row = measure(image.cpu()).to(image.device)
+            if self.locator is not None:
+                row = torch.cat([row, self.locator.evidence(image).to(row)])
+            rows.append(row)
+        return torch.stack(rows)
+
+    def add_locator(self, config: Mapping[str, Any]) -> Locator:
+        """A locator of fresh weights; a blend that was trained without it goes."""
+        self.drop_blend()
+        self.locator = Locator(**config).to(self.presence.weight)
+        self.config["locator"] = self.locator.config
+        return self.locator
+
     def add_blend(self, measures: int) -> Blend:
-        """Blend ``measures`` classical measures in; until it is trained nothing changes."""
+        """Blend ``measures`` figures in; until it is trained nothing changes."""
         self.config["measures"] = measures
         self.blend = Blend(self.config["hidden"], measures).to(self.presence.weight)
         return self.blend
@@ -124,8 +151,7 @@ class QualityHead(nn.Module):
 
         Args:
             fused: (B, hidden).
-            measures: (B, F) of `autodir.diagnosis.appearance.measure`; without them the tower
-                judges alone.
+            measures: (B, F) of `measures`; without them the tower judges alone.
 
         Returns:
             (B, embed_dim) L2-normalized; (B, K) logits.
@@ -162,7 +188,10 @@ class Head(Protocol):
 
     @property
     def measured(self) -> bool:
-        """Whether it takes classical measures of the whole photo."""
+        """Whether it takes measures of the whole photo."""
+
+    def measures(self, images: Tensor) -> Tensor:
+        """Photos (B, 3, H, W) → those measures (B, F)."""
 
     def judge(
         self, features: Tensor, prompts: Tensor, clean: int, measures: Tensor | None = None
@@ -196,10 +225,10 @@ class QualityModel(nn.Module):
         Args:
             image: photos, sRGB-encoded.
             per_side: limits the grid of crops along each side.
-            whole: whole photos, which classical measures are taken of; parts of one are judged by
-                the tower alone.
+            whole: whole photos, which measures are taken of; parts of one are judged by the tower
+                alone.
         """
-        measures = measures_of(image) if whole and self.head.measured else None
+        measures = self.head.measures(image) if whole and self.head.measured else None
         clean = self.taxonomy.index(self.taxonomy.clean)
         return self.head.judge(self.features(image, per_side), self.prompts, clean, measures)
 
@@ -208,12 +237,6 @@ class QualityModel(nn.Module):
         views = self.head.views(image, self.clip.image_size, per_side)
         features: Tensor = self.clip.encode_image(views.flatten(0, 1))
         return features.view(*views.shape[:2], -1)
-
-
-def measures_of(images: Tensor) -> Tensor:
-    """Classical measures (B, F) of photos (B, 3, H, W), on the images' device."""
-    measured = [measure(image[None]) for image in images.detach().float().cpu()]
-    return torch.stack(measured).to(images.device)
 
 
 class BiqaDiagnoser:

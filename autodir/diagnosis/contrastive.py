@@ -50,6 +50,10 @@ class ContrastiveHead(nn.Module):
         crops = native_crops(image, size, per_side)
         return torch.cat([crops, thumbnail(image, size)[:, None]], dim=1)
 
+    def measures(self, images: Tensor) -> Tensor:
+        """None: (B, 3, H, W) → (B, 0)."""
+        return images.new_zeros(len(images), 0)
+
     def judge(
         self, features: Tensor, prompts: Tensor, clean: int, measures: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:

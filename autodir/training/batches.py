@@ -93,6 +93,13 @@ class Batches:
             emphasis=emphasis, chain=self.chain,
         )  # fmt: skip
 
+    def with_chain(self, chain: str | None) -> Batches:
+        """The same photos, pairs and shares, low resolution degraded by another chain."""
+        return Batches(
+            self.photos, self.pairs, self.taxonomy, device=self.device, share=self.share,
+            emphasis=self.emphasis, chain=chain,
+        )  # fmt: skip
+
     def draw(
         self,
         count: int,

@@ -17,23 +17,29 @@ from autodir.training.batches import Batches, Drawn
 from autodir.training.instructions import Instructions
 from autodir.training.loop import LoopOptions, fit
 from autodir.training.losses import relative_error
+from autodir.training.replay import Replay
 from autodir.training.samples import save_sheet
 
 CROP = 128
 BATCH = 16
 LEARNING_RATE = 3e-3
-SAMPLED = 0.75
+SAMPLED = 0.6
 """Share of the batches with sampled images.
 
 In the others the degraded photo takes their place, so that the correction also stands alone.
 """
+REUSED = 3
+"""Steps for each new batch: sampling one costs as much as a step."""
+BLIND = ("realesrgan", "stablesr")
+"""Chains of degradation (`autodir.synthesis.second_order`) that take turns with plain shrinking for
+photos of low resolution; half of the batches know them, unless one is asked for."""
 ENLARGED = 0.3
 """Share of the sampled batches that are sampled on a copy of half the size.
 
 Large photos are worked on as smaller copies too, and come back soft.
 """
 
-EMPHASIS = {"blur": 1.6, "low_resolution": 1.6, "rain": 1.6, "underexposure": 0.7}
+EMPHASIS = {"noise": 1.2, "blur": 1.4, "low_resolution": 1.6, "rain": 1.6, "underexposure": 0.7}
 """What is learnt slowly comes more often: detail has to be invented, darkness only multiplied."""
 
 
@@ -49,6 +55,7 @@ def train_correction(  # noqa: PLR0913 - the recipe in full
     sample_from: float = 0.0,
     crop: int | None = None,
     steps: int | None = None,
+    reuse: int = REUSED,
 ) -> StructureCorrector:
     """Train the corrector in place at w = 1, loss in decibels of each image.
 
@@ -64,6 +71,7 @@ def train_correction(  # noqa: PLR0913 - the recipe in full
             photo stands in for them, which costs a third.
         crop: side of the crops in pixels; `CROP` by default.
         steps: sampling steps; the model's own number by default.
+        reuse: steps for each new batch.
 
     Returns:
         The averaged corrector.
@@ -83,22 +91,33 @@ def train_correction(  # noqa: PLR0913 - the recipe in full
         conditioning = diffusion.condition_on(drawn.degraded, text, area)
         return diffusion.sample(conditioning, NoiseSource(seed), steps=steps).to(drawn.degraded)
 
+    sources = [batches] if batches.chain else [batches] * len(BLIND)
+    sources += [batches.with_chain(chain) for chain in BLIND if not batches.chain]
+
+    def make(generator: torch.Generator, progress: float) -> list[Tensor]:
+        source = sources[int(torch.randint(len(sources), (), generator=generator))]
+        drawn = source.draw(batch, side, generator)
+        text = instructions.draw(drawn.label, generator)
+        with torch.no_grad():
+            restored = restored_of(drawn, text, generator, progress)
+        return [drawn.degraded, restored, drawn.target, text.pooled]
+
+    replay = Replay(make, every=reuse, batch=batch)
+
     def loss(
         network: nn.Module, generator: torch.Generator, progress: float
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        drawn = batches.draw(batch, side, generator)
-        text = instructions.draw(drawn.label, generator)
-        restored = restored_of(drawn, text, generator, progress)
-        result = restored + network(drawn.degraded, restored, text.pooled)
+        degraded, restored, target, told = replay.draw(generator, progress)
+        result = restored + network(degraded, restored, told)
         with torch.no_grad():
             gain = (
                 10
                 * (
-                    (drawn.degraded - drawn.target).square().mean((1, 2, 3)).clamp_min(1e-5)
-                    / (result - drawn.target).square().mean((1, 2, 3)).clamp_min(1e-5)
+                    (degraded - target).square().mean((1, 2, 3)).clamp_min(1e-5)
+                    / (result - target).square().mean((1, 2, 3)).clamp_min(1e-5)
                 ).log10()
             )
-        return relative_error(result, drawn.target).mean(), {"gain_db": gain.mean()}
+        return relative_error(result, target).mean(), {"gain_db": gain.mean()}
 
     show = torch.Generator().manual_seed(1)
     examples = batches.draw(8, side, show)

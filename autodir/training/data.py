@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from autodir.errors import ConfigError, ImageError
+from autodir.training.replay import turned
 
 logger = logging.getLogger(__name__)
 
@@ -60,15 +61,6 @@ def is_held_out(path: Path, share: float = HELD_OUT) -> bool:
 
 def _files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
-
-
-def _augment(crop: Tensor, choice: int) -> Tensor:
-    """One of the eight flips and turns of a square crop (..., S, S)."""
-    if choice & 1:
-        crop = crop.flip(-1)
-    if choice & 2:
-        crop = crop.flip(-2)
-    return crop.transpose(-1, -2) if choice & 4 else crop
 
 
 def _integer(high: int, generator: torch.Generator) -> int:
@@ -134,7 +126,7 @@ class PhotoPool:
         if source != size:
             crop = F.interpolate(crop[None], (size, size), mode="bicubic", antialias=True)[0]
             crop.clamp_(0, 1)
-        return _augment(crop, _integer(8, generator))
+        return turned(crop, _integer(8, generator))
 
 
 @dataclass(frozen=True)
@@ -192,5 +184,5 @@ class PairPool:
             height, width = shape
         top, left = _integer(height - size + 1, generator), _integer(width - size + 1, generator)
         both = both[:, :, top : top + size, left : left + size].float().div_(255)
-        both = _augment(both, _integer(8, generator))
+        both = turned(both, _integer(8, generator))
         return both[0], both[1]

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from autodir.diagnosis.biqa import QualityHead, QualityModel, measures_of
+from autodir.diagnosis.biqa import QualityHead, QualityModel
 from autodir.errors import CheckpointError, ConfigError
 from autodir.training.batches import Batches
 
@@ -105,7 +105,7 @@ def _collect(
         drawn = batches.draw(BATCH, size, generator, scale=SCALE, least=LEAST_SEVERITY)
         kept.append({
             "fused": head.fused(model.features(drawn.degraded)).float().cpu(),
-            "measures": measures_of(drawn.degraded).cpu(),
+            "measures": head.measures(drawn.degraded).cpu(),
             "label": drawn.label.cpu(),
             "presence": drawn.presence.cpu(),
         })  # fmt: skip

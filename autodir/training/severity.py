@@ -38,8 +38,8 @@ _WEIGHTS = (1.0, 0.8, 2.2, 1.2, 0.8)
 """How often each of `ORDER` is drawn: blur has the most faces."""
 _SHARES = (0.08, 0.6, 0.25, 0.07)
 """Of photos with 0, 1, 2 and 3 degradations."""
-_HIDDEN = 40
-_STEPS = 1500
+_HIDDEN = 64
+_STEPS = 4000
 _MEMBERS = 4
 """Regressions whose mean is the figure: each errs in its own way."""
 _WITHOUT = 0.3

@@ -9,7 +9,6 @@ from autodir.diagnosis.biqa import (
     BiqaDiagnoser,
     QualityHead,
     QualityModel,
-    measures_of,
     native_crops,
     thumbnail,
 )
@@ -101,7 +100,7 @@ def test_measures_count_for_whole_photos_once_they_are_blended_in(tiny_model: Mo
     image = photo(seed=3)
     before, alone = model(image), model(image, whole=False)
     torch.testing.assert_close(before, alone)
-    blend = tiny_model.head.add_blend(measures_of(image).shape[1])
+    blend = tiny_model.head.add_blend(tiny_model.head.measures(image).shape[1])
     torch.testing.assert_close(model(image), before)  # untrained, it changes nothing
     torch.nn.init.normal_(blend.net[-1].weight)
     assert not torch.equal(model(image)[0], before[0])

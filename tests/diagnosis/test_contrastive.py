@@ -67,3 +67,9 @@ def test_presence_of_one_half_is_the_published_rule_to_stop(clean: int) -> None:
     found = presence.sigmoid() >= 0.5
     assert torch.equal(found, logits[:, others] >= logits[:, [clean]])
     assert torch.equal(found.any(-1), logits.argmax(-1) != clean)
+
+
+def test_published_head_takes_no_measures() -> None:
+    head = ContrastiveHead()
+    assert not head.measured
+    assert head.measures(torch.rand(2, 3, 8, 8)).shape == (2, 0)

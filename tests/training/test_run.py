@@ -11,7 +11,7 @@ from autodir.checkpoint import Model, info, load_model, save_model, verify
 from autodir.config import RestoreOptions, TrainOptions
 from autodir.errors import CheckpointError, ConfigError
 from autodir.pipeline import Restorer
-from autodir.training import autoencoder, biqa, cfw, correction, diffusion, run
+from autodir.training import autoencoder, biqa, cfw, correction, diffusion, locator, run, stages
 from autodir.training.run import SHARES, run_part
 
 
@@ -20,7 +20,8 @@ def tiny_stages(monkeypatch: pytest.MonkeyPatch, tiny_model: Model) -> None:
     """The stages on small crops, from the tiny model instead of the small one."""
     for stage in (autoencoder, cfw, correction, diffusion):
         monkeypatch.setattr(stage, "CROP", 32)
-    monkeypatch.setattr(biqa, "SIZES", (32,))
+    for stage in (biqa, locator):
+        monkeypatch.setattr(stage, "SIZES", (32,))
     monkeypatch.setattr(run, "build_small", lambda seed: copy.deepcopy(tiny_model))
 
 
@@ -94,7 +95,7 @@ def test_resume_after_a_kill_goes_on_with_the_next_stage(
     done: list[str] = []
 
     def noted(name: str, model: Model, *_: object) -> None:
-        if name == "diffusion" and len(done) == 4:
+        if name == "diffusion" and len(done) == 5:
             done.append("killed")
             raise KeyboardInterrupt
         done.append(name)
@@ -107,6 +108,7 @@ def test_resume_after_a_kill_goes_on_with_the_next_stage(
     assert done == [
         "text",
         "biqa",
+        "locator",
         "head",
         "autoencoder",
         "killed",
@@ -235,6 +237,6 @@ def test_patches_are_as_large_as_asked_and_activations_computed_twice(
     def noted(diffusion: object, *rest: object) -> None:
         seen.extend([rest[-1], diffusion.unet.is_gradient_checkpointing])  # type: ignore[attr-defined]
 
-    monkeypatch.setattr(run, "train_diffusion", noted)
+    monkeypatch.setattr(stages, "train_diffusion", noted)
     train(photo_folder, tmp_path / "model", "diffusion", crop=64, checkpointing=True)
     assert seen == [64, True]

@@ -1,0 +1,51 @@
+"""The locator stage learns where a degradation is, and nothing from several at once."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from autodir.checkpoint import Model
+from autodir.diagnosis.locator import Locator
+from autodir.training import locator as stage
+from autodir.training.batches import Batches
+from autodir.training.locator import train_locator
+from autodir.training.loop import LoopOptions
+
+
+@pytest.fixture(autouse=True)
+def small_photos(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "SIZES", (32, 48))
+
+
+def test_darkness_is_found_everywhere(model: Model, batches: Batches, tmp_path: Path) -> None:
+    keys = tuple(degradation.key for degradation in model.taxonomy)
+    dark = batches.with_share((1.0, 0.0, 0.0), {key: float(key == "underexposure") for key in keys})
+    torch.manual_seed(0)
+    locator = Locator(degradations=len(keys), width=8, inner=16, dilations=(1, 2))
+    options = LoopOptions(
+        budget=1e6, max_steps=60, precision="fp32", learning_rate=1e-2, warmup=5, ema=0.9
+    )
+    train_locator(locator, dark, keys, options, tmp_path, batch=4)
+    assert not locator.training
+    drawn = dark.draw(8, 48, torch.Generator().manual_seed(9), least=0.6)
+    index = keys.index("underexposure")
+    with torch.no_grad():
+        found, spared = (
+            locator(x)[:, index].sigmoid().mean() for x in (drawn.degraded, drawn.target)
+        )
+    assert found > 0.6
+    assert found > spared + 0.3
+    assert "found_underexposure" in (tmp_path / "losses.csv").read_text()
+
+
+def test_cells_of_several_degradations_teach_nothing(
+    model: Model, batches: Batches, tmp_path: Path
+) -> None:
+    keys = tuple(degradation.key for degradation in model.taxonomy)
+    several = batches.with_share((0.0, 1.0, 0.0))
+    locator = Locator(degradations=len(keys), width=8, inner=8, dilations=(1,))
+    before = {name: value.clone() for name, value in locator.named_parameters()}
+    options = LoopOptions(budget=1e6, max_steps=2, precision="fp32", warmup=1, weight_decay=0.0)
+    train_locator(locator, several, keys, options, tmp_path, batch=4)
+    assert all(torch.equal(before[name], value) for name, value in locator.named_parameters())

@@ -1,0 +1,65 @@
+"""Each stage's own numbers, and how options and scales overrule them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from autodir.checkpoint import Model
+from autodir.config import TRAINING_PARTS, TrainOptions
+from autodir.diagnosis.contrastive import ContrastiveHead
+from autodir.errors import ConfigError
+from autodir.training import locator
+from autodir.training.batches import Batches
+from autodir.training.loop import LoopOptions
+from autodir.training.stages import STAGES, Recipe, Stage
+
+
+def stage_of(model: Model, batches: Batches, folder: Path, **changes: object) -> Stage:
+    known = {"data": folder, "out": folder, "budget": 60.0}
+    recipe = changes.pop("recipe", None)
+    return Stage(
+        model=model,
+        options=TrainOptions(part="all", **(known | changes)),
+        loop=LoopOptions(budget=1e6, max_steps=1, precision="fp32"),
+        run_dir=folder / "run",
+        batches=batches,
+        fresh=True,
+        recipe=recipe,
+    )
+
+
+def test_every_part_of_the_command_line_is_a_stage() -> None:
+    assert set(STAGES) == set(TRAINING_PARTS) - {"all"}
+
+
+def test_options_go_before_the_scale_and_the_scale_before_the_stage(
+    model: Model, batches: Batches, tmp_path: Path
+) -> None:
+    recipe = Recipe(rate=1e-4, batch=6, crop=96)
+    assert stage_of(model, batches, tmp_path).batch(16) == 16
+    assert stage_of(model, batches, tmp_path, recipe=recipe).batch(16) == 6
+    assert stage_of(model, batches, tmp_path, recipe=recipe, batch=2).batch(16) == 2
+    assert stage_of(model, batches, tmp_path).crop is None
+    assert stage_of(model, batches, tmp_path, recipe=recipe).crop == 96
+
+
+def test_locator_stage_makes_a_locator_once(
+    model: Model, batches: Batches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locator, "SIZES", (32,))
+    run = STAGES["locator"][1]
+    model.head.add_blend(3)
+    run(stage_of(model, batches, tmp_path, batch=2))
+    first = model.head.locator
+    assert first is not None
+    assert not model.head.measured
+    run(stage_of(model, batches, tmp_path, batch=2))
+    assert model.head.locator is first
+
+
+def test_published_head_knows_no_locator(model: Model, batches: Batches, tmp_path: Path) -> None:
+    model.head = ContrastiveHead()
+    with pytest.raises(ConfigError, match="no locator"):
+        STAGES["locator"][1](stage_of(model, batches, tmp_path))
+    assert torch.is_grad_enabled()
