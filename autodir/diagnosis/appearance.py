@@ -28,6 +28,8 @@ _LEVEL = 1 / 255
 _RINGS = (0.008, 0.02, 0.035, 0.055, 0.08, 0.11, 0.15, 0.2, 0.27, 0.36, 0.5)
 """Borders of the rings of frequencies, in cycles a pixel."""
 _SECTORS = 8
+_REACHES = (3, 7, 15)
+"""Pixels to both sides of an edge within which its contrast is measured."""
 _SAMPLE = 50_000
 """Values that a quantile is read from, about."""
 
@@ -164,11 +166,14 @@ def _edge_widths(gray: Tensor) -> Tensor:
         steep = (plane[..., 2:] - plane[..., :-2]).abs() / 2
         inner = plane[..., 1:-1]
         strong = steep >= _quantiles(steep, (0.98,)).clamp_min(_LEVEL)
-        for reach in (3, 7, 15):
-            side = (1, 2 * reach + 1)
-            highest = F.max_pool2d(inner, side, 1, (0, reach))
-            lowest = -F.max_pool2d(-inner, side, 1, (0, reach))
-            found = ((highest - lowest)[strong] / steep[strong]).clamp_min(1e-3).log()
+        # Only the strong edges' own neighborhoods are looked at, out to both sides.
+        far = max(_REACHES)
+        beside = F.pad(inner, (far, far, 0, 0), mode="replicate")
+        around, steepness = beside.unfold(-1, 2 * far + 1, 1)[strong], steep[strong]
+        for reach in _REACHES:
+            near = around[:, far - reach : far + reach + 1]
+            contrast = near.amax(1) - near.amin(1) if len(near) else steepness
+            found = (contrast / steepness).clamp_min(1e-3).log()
             widths.append(_quantiles(found, (0.3,)) if len(found) else gray.new_zeros(1))
     return torch.cat(widths).view(2, 3).sort(0).values
 
