@@ -20,11 +20,13 @@ WINDOW = 256
 """Side of the native windows in pixels, a multiple of the block of JPEG."""
 
 _BLOCK = 8
-_SMALL = 128
+SMALL = 128
 """Longer side of the copy on which brightness and veil are measured."""
 _PATCH = 9
 """Side of the dark channel's neighborhood on that copy (arXiv: He, Sun and Tang, CVPR 2009)."""
-_LEVEL = 1 / 255
+LEVEL = 1 / 255
+"""One of 255 levels."""
+
 _RINGS = (0.008, 0.02, 0.035, 0.055, 0.08, 0.11, 0.15, 0.2, 0.27, 0.36, 0.5)
 """Borders of the rings of frequencies, in cycles a pixel."""
 _SECTORS = 8
@@ -51,7 +53,7 @@ def measure(pixels: Tensor) -> Tensor:
         *_noise(views, gray),
         *_sharpness(gray),
         *_blocks(gray),
-        *_light(_shrunk(pixels, _SMALL)),
+        *_light(shrunk(pixels, SMALL)),
     ]
     return torch.nan_to_num(torch.cat([part.flatten() for part in parts]))
 
@@ -109,8 +111,8 @@ def _noise(views: Tensor, gray: Tensor) -> list[Tensor]:
         blocks = F.unfold(details, side, stride=side).abs()  # (N, side², blocks)
         deviation = blocks.square().mean(1).sqrt().flatten()
         typical = (blocks.median(1).values / 0.6745).flatten()
-        measures.append((_quantiles(typical, shares) / _LEVEL + 0.1).log())
-        measures.append((_quantiles(deviation, (shares[1 % len(shares)],)) / _LEVEL + 0.1).log())
+        measures.append((quantiles(typical, shares) / LEVEL + 0.1).log())
+        measures.append((quantiles(deviation, (shares[1 % len(shares)],)) / LEVEL + 0.1).log())
     return measures
 
 
@@ -128,9 +130,9 @@ def _sharpness(gray: Tensor) -> list[Tensor]:
             (plane[..., 1:, :-1] - plane[..., :-1, 1:]) / 2**0.5,
         ]
         mean = torch.stack([step.abs().mean() for step in steps]).sort().values
-        measures.append((mean + 0.1 * _LEVEL).log())
+        measures.append((mean + 0.1 * LEVEL).log())
         steep = (steps[0].square() + steps[1].square()).sqrt()
-        measures.append((_quantiles(steep, (0.9, 0.99, 0.999)) + 0.1 * _LEVEL).log())
+        measures.append((quantiles(steep, (0.9, 0.99, 0.999)) + 0.1 * LEVEL).log())
         plane = F.avg_pool2d(plane, 2)
     measures += [*_spectrum(gray), _edge_widths(gray)]
     return measures
@@ -152,7 +154,7 @@ def _spectrum(gray: Tensor) -> list[Tensor]:
     total = torch.zeros(bins).scatter_add_(0, place, mean.flatten())
     count = torch.zeros(bins).scatter_add_(0, place, torch.ones(place.shape))
     table = (total / count.clamp_min(1)).view(-1, _SECTORS)[1:-1]  # without the mean, the corners
-    bands = (table + 1e-3 * _LEVEL**2).log()
+    bands = (table + 1e-3 * LEVEL**2).log()
     dull = int(bands[2:].mean(0).argmin())
     across = (dull + _SECTORS // 2) % _SECTORS
     return [bands[:, dull], bands[:, across], bands.mean(1)]
@@ -165,7 +167,7 @@ def _edge_widths(gray: Tensor) -> Tensor:
     for plane in (smooth, smooth.transpose(-1, -2)):
         steep = (plane[..., 2:] - plane[..., :-2]).abs() / 2
         inner = plane[..., 1:-1]
-        strong = steep >= _quantiles(steep, (0.98,)).clamp_min(_LEVEL)
+        strong = steep >= quantiles(steep, (0.98,)).clamp_min(LEVEL)
         # Only the strong edges' own neighborhoods are looked at, out to both sides.
         far = max(_REACHES)
         beside = F.pad(inner, (far, far, 0, 0), mode="replicate")
@@ -174,7 +176,7 @@ def _edge_widths(gray: Tensor) -> Tensor:
             near = around[:, far - reach : far + reach + 1]
             contrast = near.amax(1) - near.amin(1) if len(near) else steepness
             found = (contrast / steepness).clamp_min(1e-3).log()
-            widths.append(_quantiles(found, (0.3,)) if len(found) else gray.new_zeros(1))
+            widths.append(quantiles(found, (0.3,)) if len(found) else gray.new_zeros(1))
     return torch.cat(widths).view(2, 3).sort(0).values
 
 
@@ -191,7 +193,7 @@ def _blocks(gray: Tensor) -> list[Tensor]:
         best = int(phases.argmax())
         offsets.append((best + 2) % _BLOCK)  # the first pixel of a block
         rest = (phases.sum() - phases[best]) / (_BLOCK - 1)
-        level = steps.mean() + 0.5 * _LEVEL
+        level = steps.mean() + 0.5 * LEVEL
         measures.append(((phases[best] - rest) / level)[None])
         measures.append(((phases[7 - 1] - rest) / level)[None])  # of a file that was not cropped
     for shift in (0, _BLOCK // 2):
@@ -206,7 +208,7 @@ def _empty_frequencies(gray: Tensor) -> Tensor:
     blocks = F.unfold(gray[..., :rows, :columns], _BLOCK, stride=_BLOCK)
     blocks = blocks.transpose(1, 2).reshape(-1, _BLOCK, _BLOCK)
     basis = _dct_basis().to(gray)
-    coefficients = (basis @ blocks @ basis.T).abs() / _LEVEL
+    coefficients = (basis @ blocks @ basis.T).abs() / LEVEL
     order = torch.arange(_BLOCK)
     diagonal = order[:, None] + order[None]
     groups = [(1, 1), (2, 2), (3, 4), (5, 6), (7, 14)]
@@ -237,18 +239,18 @@ def _light(small: Tensor) -> list[Tensor]:
         0
     )
     return [
-        (_quantiles(light, shares) + 1e-4).log2(),
+        (quantiles(light, shares) + 1e-4).log2(),
         (light.mean()[None] + 1e-4).log2(),
-        _quantiles(saturation, (0.1, 0.5, 0.9)),
-        _quantiles(dark.flatten(), (0.05, 0.25, 0.5, 0.75, 0.95)),
-        _quantiles(low.flatten(), (0.005, 0.05, 0.25, 0.5)),
-        _quantiles(high.flatten(), (0.05, 0.5, 0.95, 0.995)),
-        (_quantiles(contrast.sqrt().flatten(), (0.1, 0.5, 0.9)) + _LEVEL).log(),
+        quantiles(saturation, (0.1, 0.5, 0.9)),
+        quantiles(dark.flatten(), (0.05, 0.25, 0.5, 0.75, 0.95)),
+        quantiles(low.flatten(), (0.005, 0.05, 0.25, 0.5)),
+        quantiles(high.flatten(), (0.05, 0.5, 0.95, 0.995)),
+        (quantiles(contrast.sqrt().flatten(), (0.1, 0.5, 0.9)) + LEVEL).log(),
         gray.std(correction=0)[None],
     ]
 
 
-def _shrunk(pixels: Tensor, longest: int) -> Tensor:
+def shrunk(pixels: Tensor, longest: int) -> Tensor:
     """A smaller copy whose longer side is ``longest``; a photo that is smaller stays as it is."""
     height, width = pixels.shape[-2:]
     scale = longest / max(height, width)
@@ -258,7 +260,7 @@ def _shrunk(pixels: Tensor, longest: int) -> Tensor:
     return F.interpolate(pixels, size, mode="area")
 
 
-def _quantiles(values: Tensor, shares: tuple[float, ...]) -> Tensor:
+def quantiles(values: Tensor, shares: tuple[float, ...]) -> Tensor:
     """Quantiles of an even sample of the values, in their order."""
     values = values.flatten()
     sample = values[:: max(1, len(values) // _SAMPLE)].detach().numpy()

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autodir.diagnosis.appearance import measure
+from autodir.diagnosis import appearance, optics
 from autodir.errors import ConfigError
 from autodir.records import Severity
 from autodir.resources import prompts_dir
@@ -110,19 +110,32 @@ class SeverityModel:
         return cls(readings=readings, **tensors)
 
     def raw(self, measures: Tensor) -> Tensor:
-        """Measures (..., F) → one raw figure for each reading (..., K)."""
-        x = ((measures - self.center) / self.scale).clamp(-4, 4)
+        """Measures (..., F or more) → one raw figure for each reading (..., K)."""
+        x = ((measures[..., : len(self.center)] - self.center) / self.scale).clamp(-4, 4)
         hidden = torch.tanh(x @ self.inner[:, :-1].T + self.inner[:, -1])
         return hidden @ self.outer[:, :-1].T + self.outer[:, -1]
 
     def read(self, measures: Tensor) -> dict[str, Severity]:
-        """Measures (F,) of a photo → its severities."""
+        """Measures (F or more,) of a photo → its severities."""
         raw = self.raw(measures)
         found = {}
         for index, (key, reading) in enumerate(self.readings.items()):
             value, error = reading(float(raw[index]))
             found[key] = Severity(value=value, error=error, unit=UNITS[key])
         return found
+
+
+def observe(pixels: Tensor, count: int | None = None) -> Tensor:
+    """The measures that a severity is read off: those of appearance, then those of the optics.
+
+    Args:
+        pixels: (1, 3, H, W) in [0, 1].
+        count: as many as are wanted, at least; None: all of them.
+    """
+    measures = appearance.measure(pixels)
+    if count is not None and count <= len(measures):
+        return measures
+    return torch.cat([measures, optics.measure(pixels)])
 
 
 def estimate(pixels: Tensor, quality: int | None = None) -> dict[str, Severity]:
@@ -136,7 +149,8 @@ def estimate(pixels: Tensor, quality: int | None = None) -> dict[str, Severity]:
     Returns:
         By key: what the photo would be if it had each one, whether or not that is its trouble.
     """
-    found = shipped().read(measure(pixels.cpu()))
+    model = shipped()
+    found = model.read(observe(pixels.cpu(), len(model.center)))
     seen = found.get("compression")
     if quality is not None and seen is not None and quality <= seen.value + 2 * seen.error:
         unit = seen.unit

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import huber_loss
 
-from autodir.diagnosis.appearance import measure
-from autodir.diagnosis.severity import SCHEMA, Reading, SeverityModel
+from autodir.diagnosis.severity import SCHEMA, Reading, SeverityModel, observe
 from autodir.errors import ConfigError
 from autodir.imaging.color import srgb_to_linear
 from autodir.synthesis.operators import OPERATORS, quantize_8bit
@@ -34,7 +33,7 @@ ABSENT: Mapping[str, float] = {
 """The physical parameter of a photo without the degradation."""
 
 _SIZE = 256
-_WEIGHTS = (1.0, 0.8, 2.2, 1.2, 0.8)
+_WEIGHTS = (1.2, 0.8, 3.0, 1.2, 0.8)
 """How often each of `ORDER` is drawn: blur has the most faces."""
 _SHARES = (0.08, 0.6, 0.25, 0.07)
 """Of photos with 0, 1, 2 and 3 degradations."""
@@ -155,7 +154,7 @@ def make_sample(photo: Tensor, keys: Sequence[str], generator: torch.Generator) 
     truth = dict(ABSENT)
     for key in keys:
         photo, truth[key] = degrade(photo, key, generator)
-    return Sample(measures=measure(quantize_8bit(photo)), truth=truth, applied=tuple(keys))
+    return Sample(measures=observe(quantize_8bit(photo)), truth=truth, applied=tuple(keys))
 
 
 def fit(samples: Sequence[Sample], calibration: Sequence[Sample], seed: int = 0) -> dict[str, Any]:
