@@ -33,7 +33,7 @@ def draw(options: argparse.Namespace) -> None:
     generator = torch.Generator().manual_seed(options.seed)
     samples: list[Sample] = []
     while len(samples) < options.count:
-        key = ORDER[len(samples) % len(ORDER)] if options.single else None
+        key = ORDER[len(samples) % len(ORDER)] if options.single else options.only
         samples.append(draw_sample(pool, generator, key))
         if len(samples) % _EVERY == 0 or len(samples) == options.count:
             save(samples, options.out)
@@ -142,6 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     drawing.add_argument("--seed", type=int, default=0)
     drawing.add_argument("--held-out", action="store_true", help="photos that no fit has seen")
     drawing.add_argument("--single", action="store_true", help="one degradation, each in turn")
+    drawing.add_argument("--only", choices=ORDER, help="this degradation alone, each time")
     fitting = commands.add_parser("fit", help="fit the figures that come with autodir")
     fitting.add_argument("--samples", type=Path, nargs="+", required=True)
     fitting.add_argument("--calibration", type=Path, nargs="+", required=True)

@@ -38,12 +38,12 @@ _WEIGHTS = (1.2, 0.8, 3.0, 1.2, 0.8)
 _SHARES = (0.08, 0.6, 0.25, 0.07)
 """Of photos with 0, 1, 2 and 3 degradations."""
 _HIDDEN = 64
-_STEPS = 4000
+_STEPS = 5000
 _MEMBERS = 4
 """Regressions whose mean is the figure: each errs in its own way."""
-_WITHOUT = 0.3
+_WITHOUT = 0.1
 """Weight of a photo without the degradation: it has to be told apart, but not to be ranked."""
-_KNOTS = 12
+_KNOTS = 20
 _LEAST = 4
 """Calibration photos behind each knot, at least."""
 _SURE = 0.1

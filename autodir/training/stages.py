@@ -40,6 +40,7 @@ from autodir.training.data import PhotoPool
 from autodir.training.diffusion import BATCH as DIFFUSION_BATCH
 from autodir.training.diffusion import LEARNING_RATE as DIFFUSION_RATE
 from autodir.training.diffusion import train_diffusion
+from autodir.training.head import EMPHASIS as HEAD_EMPHASIS
 from autodir.training.head import LEARNING_RATE as HEAD_RATE
 from autodir.training.head import SHARE as HEAD_SHARE
 from autodir.training.head import train_head
@@ -143,7 +144,7 @@ def _head(stage: Stage) -> dict[str, Any]:
     if not processes().is_main_process:  # noted once, and saved by the main process
         return {}
     return train_head(
-        stage.model.eval().quality_model(), stage.batches.with_share(HEAD_SHARE),
+        stage.model.eval().quality_model(), stage.batches.with_share(HEAD_SHARE, HEAD_EMPHASIS),
         stage.loop.budget, stage.run_dir, seed=stage.options.seed, resume=stage.loop.resume,
     )  # fmt: skip
 
