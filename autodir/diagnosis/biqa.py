@@ -122,16 +122,23 @@ class QualityHead(nn.Module):
         return torch.stack(rows)
 
     def add_locator(self, config: Mapping[str, Any]) -> Locator:
-        """A locator of fresh weights; a blend that was trained without it goes."""
-        self.drop_blend()
+        """A locator of fresh weights; a blend reads its evidence once it is trained again."""
+        if self.locator is not None:
+            self.drop_blend()  # it has learnt from the locator of before
         self.locator = Locator(**config).to(self.presence.weight)
         self.config["locator"] = self.locator.config
         return self.locator
 
     def add_blend(self, measures: int) -> Blend:
-        """Blend ``measures`` figures in; until it is trained nothing changes."""
+        """Blend ``measures`` figures in; until it is trained nothing changes.
+
+        A blend of fewer measures is widened and keeps what it has learnt.
+        """
         self.config["measures"] = measures
-        self.blend = Blend(self.config["hidden"], measures).to(self.presence.weight)
+        if self.blend is not None and self.blend.measures < measures:
+            self.blend = self.blend.widened(measures)
+        else:
+            self.blend = Blend(self.config["hidden"], measures).to(self.presence.weight)
         return self.blend
 
     def drop_blend(self) -> None:

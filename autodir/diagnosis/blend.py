@@ -19,7 +19,7 @@ class Blend(nn.Module):
 
     Args:
         hidden: width of the fused features.
-        measures: number F of `autodir.diagnosis.appearance.measure`.
+        measures: number F of measures that are read; more may be given.
         width: of the two hidden layers.
     """
 
@@ -28,6 +28,7 @@ class Blend(nn.Module):
 
     def __init__(self, hidden: int, measures: int, width: int = 192) -> None:
         super().__init__()
+        self.hidden, self.measures = hidden, measures
         self.register_buffer("center", torch.zeros(hidden + measures))
         self.register_buffer("spread", torch.ones(hidden + measures))
         last = nn.Linear(width, hidden)
@@ -38,15 +39,35 @@ class Blend(nn.Module):
             nn.Linear(width, width), nn.GELU(), nn.Dropout(_DROPOUT), last,
         )  # fmt: skip
 
-    def standardize(self, hidden: Tensor, measures: Tensor) -> None:
-        """Take mean and deviation from samples: (N, H) fused features and (N, F) measures."""
-        together = torch.cat([hidden, measures], dim=1)
-        self.center.copy_(together.mean(0))
-        self.spread.copy_(together.std(0).clamp_min(1e-3))
+    def standardize(self, hidden: Tensor, measures: Tensor, known: int = 0) -> None:
+        """Take mean and deviation from samples: (N, H) fused features and (N, F) measures.
+
+        Args:
+            hidden, measures: of the same photos.
+            known: of the H + F columns, so many are left as they are.
+        """
+        new = torch.cat([hidden, measures], dim=1)[:, known:]
+        self.center[known:] = new.mean(0).to(self.center)
+        self.spread[known:] = new.std(0).clamp_min(1e-3).to(self.spread)
+
+    def widened(self, measures: int) -> Blend:
+        """The same function, that reads further measures too; at first they change nothing."""
+        first, width = self.net[0], self.net[0].out_features
+        wide = Blend(self.hidden, measures, width).to(first.weight)
+        with torch.no_grad():
+            known = first.in_features
+            wide.center[:known], wide.spread[:known] = self.center, self.spread
+            for new, old in zip(wide.net, self.net, strict=True):
+                if isinstance(new, nn.Linear) and new is not wide.net[0]:
+                    new.load_state_dict(old.state_dict())
+            wide.net[0].weight.zero_()
+            wide.net[0].weight[:, :known] = first.weight
+            wide.net[0].bias.copy_(first.bias)
+        return wide
 
     def forward(self, hidden: Tensor, measures: Tensor) -> Tensor:
-        """(B, H) and (B, F) → (B, H)."""
-        together = torch.cat([hidden, measures.to(hidden)], dim=1)
+        """(B, H) and (B, F or more) → (B, H)."""
+        together = torch.cat([hidden, measures[:, : self.measures].to(hidden)], dim=1)
         scaled = ((together - self.center) / self.spread).clamp(-_FAR, _FAR)
         blended: Tensor = hidden + self.net(scaled)
         return blended

@@ -36,6 +36,8 @@ COLLECTING = 0.9
 SAVE_EVERY = 120.0
 EPOCHS, STEP = 60, 128
 LEARNING_RATE, WEIGHT_DECAY = 2e-3, 1e-2
+WIDENED = 0.5
+"""Of both, for a blend that has learnt from other photos already and only reads more measures."""
 SMOOTHING = 0.02
 JITTER = 0.05
 """Noise on the standardized inputs, so that few photos are not learnt by heart."""
@@ -51,7 +53,7 @@ def train_head(
     seed: int = 0,
     resume: bool = False,
 ) -> dict[str, Any]:
-    """Give the head a fresh blend of classical measures and train that alone, in place.
+    """Give the head a blend of measures, or widen the one it has, and train that alone, in place.
 
     Args:
         model: a trained quality model; its tower, its fusion and its scores stay as they are.
@@ -77,9 +79,13 @@ def train_head(
     notes = _collect(model, head, batches, COLLECTING * budget, run_dir / NOTES, seed, resume)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
+        before = head.blend
         blend = head.add_blend(notes["measures"].shape[1])
-        blend.standardize(notes["fused"], notes["measures"])
-        _learn(model, head, notes)
+        known = 0
+        if before is not None and before.measures < blend.measures:
+            known = len(before.center)
+        blend.standardize(notes["fused"], notes["measures"], known)
+        _learn(model, head, notes, WIDENED if known else 1.0)
     head.eval().requires_grad_(False)
     with torch.no_grad():
         named = _logits(model, head, notes["fused"], notes["measures"])[0].argmax(1)
@@ -127,17 +133,22 @@ def _save(kept: list[dict[str, Tensor]], path: Path) -> dict[str, Tensor]:
     return together
 
 
-def _learn(model: QualityModel, head: QualityHead, notes: dict[str, Tensor]) -> None:
-    """Cross-entropy over the labels and of each presence; only the blend has gradients."""
+def _learn(model: QualityModel, head: QualityHead, notes: dict[str, Tensor], share: float) -> None:
+    """Cross-entropy over the labels and of each presence; only the blend has gradients.
+
+    ``share`` of the usual rate and epochs.
+    """
     blend = head.blend
     assert blend is not None
     device = model.prompts.device
     data = {key: value.to(device) for key, value in notes.items()}
     model.requires_grad_(False)
     blend.requires_grad_(True).train()
-    optimizer = torch.optim.AdamW(blend.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    optimizer = torch.optim.AdamW(
+        blend.parameters(), share * LEARNING_RATE, weight_decay=WEIGHT_DECAY
+    )
     count = len(data["label"])
-    steps = max(100, EPOCHS * count // STEP)
+    steps = max(100, int(share * EPOCHS * count) // STEP)
     jitter = {key: JITTER * data[key].std(0) for key in ("fused", "measures")}
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):

@@ -127,9 +127,10 @@ def _locator(stage: Stage) -> dict[str, Any]:
         raise ConfigError("the published head knows no locator", "train the locator of small")
     taxonomy = stage.model.taxonomy
     keys = tuple(degradation.key for degradation in taxonomy)
-    head.drop_blend()  # it would belong to the locator of before
     locator = head.locator
-    if locator is None:
+    if locator is not None:
+        head.drop_blend()  # it has learnt from the locator of before
+    else:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(stage.options.seed)
             locator = head.add_locator({"degradations": len(keys)})

@@ -70,9 +70,20 @@ def test_head_takes_the_evidence_and_is_stored(tiny_model: Model, tmp_path: Path
     assert all(torch.allclose(x, y, atol=1e-5) for x, y in zip(before, after, strict=True))
 
 
-def test_a_new_locator_takes_the_blend_with_it(tiny_model: Model) -> None:
-    head = copy.deepcopy(tiny_model.head)
-    head.add_blend(7)
+def test_a_first_locator_leaves_the_blend_and_a_second_one_takes_it(tiny_model: Model) -> None:
+    head = copy.deepcopy(tiny_model.head).eval()
+    photo = torch.rand(1, 3, 48, 64)
+    plain = head.measures(photo)
+    head.add_blend(plain.shape[1]).eval()
+    torch.nn.init.normal_(head.blend.net[-1].weight)
+    fused = torch.randn(1, head.config["hidden"])
+    before = head(fused, plain)[1]
+    head.add_locator({"degradations": 8}).eval()
+    told = head.measures(photo)
+    assert torch.equal(head(fused, told)[1], before)
+    head.add_blend(told.shape[1]).eval()  # widened: further measures change nothing yet
+    assert head.blend.measures == told.shape[1]
+    assert torch.allclose(head(fused, told)[1], before, atol=1e-5)
     head.add_locator({"degradations": 8})
     assert not head.measured
     assert "measures" not in head.config

@@ -53,9 +53,10 @@ def test_locator_stage_makes_a_locator_once(
     run(stage_of(model, batches, tmp_path, batch=2))
     first = model.head.locator
     assert first is not None
-    assert not model.head.measured
+    assert model.head.measured
     run(stage_of(model, batches, tmp_path, batch=2))
     assert model.head.locator is first
+    assert not model.head.measured  # its blend had learnt from the locator of before
 
 
 def test_published_head_knows_no_locator(model: Model, batches: Batches, tmp_path: Path) -> None:
