@@ -52,17 +52,14 @@ class Blend(nn.Module):
 
     def widened(self, measures: int) -> Blend:
         """The same function, that reads further measures too; at first they change nothing."""
-        first, width = self.net[0], self.net[0].out_features
-        wide = Blend(self.hidden, measures, width).to(first.weight)
-        with torch.no_grad():
-            known = first.in_features
-            wide.center[:known], wide.spread[:known] = self.center, self.spread
-            for new, old in zip(wide.net, self.net, strict=True):
-                if isinstance(new, nn.Linear) and new is not wide.net[0]:
-                    new.load_state_dict(old.state_dict())
-            wide.net[0].weight.zero_()
-            wide.net[0].weight[:, :known] = first.weight
-            wide.net[0].bias.copy_(first.bias)
+        weights = self.net.state_dict()
+        known = weights["0.weight"].shape[1]
+        wide = Blend(self.hidden, measures, weights["0.weight"].shape[0])
+        wide.center[:known], wide.spread[:known] = self.center.cpu(), self.spread.cpu()
+        first = torch.zeros_like(wide.net.state_dict()["0.weight"])
+        first[:, :known] = weights["0.weight"]
+        wide.net.load_state_dict(weights | {"0.weight": first})
+        wide.to(weights["0.weight"])
         return wide
 
     def forward(self, hidden: Tensor, measures: Tensor) -> Tensor:
