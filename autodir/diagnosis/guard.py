@@ -64,6 +64,13 @@ them 4 to 10 dB better than it came. A later round takes care of what is really 
 """
 
 
+NEVER_ADDED = frozenset({"raindrop"})
+"""What no repair can put into a photo, whatever its result looks like.
+
+Drops are told by the grain that is missing in them, and a denoised photo has none.
+"""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GuardOptions:
     """The thresholds of a verdict, in calibrated presence.
@@ -114,7 +121,9 @@ class Guard:
         after = self._diagnoser.diagnose(candidate, among)
         known = [other for other in after.presence if other in before.presence]
         gain = before.presence.get(key, 1.0) - after.presence.get(key, 0.0)
-        told = [other for other in known if other not in {key, *SMOOTHED.get(key, ())}]
+        told = [
+            other for other in known if other not in {key, *NEVER_ADDED, *SMOOTHED.get(key, ())}
+        ]
         rises = {other: after.presence[other] - before.presence[other] for other in told}
         worst = max(rises, key=lambda other: rises[other], default=key)
         rise = rises.get(worst, 0.0)

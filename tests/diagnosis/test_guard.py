@@ -80,6 +80,14 @@ def test_smoothness_where_grain_was_is_no_harm() -> None:
     assert "compression grew" in taken.why
 
 
+def test_no_repair_puts_drops_on_the_lens() -> None:
+    before = {**BEFORE, "raindrop": 0.0, "rain": 0.0}
+    seeming = Guard(Says({"noise": 0.3, "raindrop": 0.99}))
+    assert seeming.judge(found("noise", before), IMAGE, BETTER, TAXONOMY).kind == "kept"
+    streaked = Guard(Says({"noise": 0.3, "rain": 0.99}))
+    assert streaked.judge(found("noise", before), IMAGE, BETTER, TAXONOMY).kind == "blended"
+
+
 def test_candidate_is_diagnosed_among_what_is_left() -> None:
     says, left = Says({"noise": 0.2}), TAXONOMY.without("noise")
     Guard(says).judge(found("noise", BEFORE), IMAGE, BETTER, left)
