@@ -95,8 +95,8 @@ def train_correction(  # noqa: PLR0913 - the recipe in full
         conditioning = diffusion.condition_on(drawn.degraded, text, area)
         return diffusion.sample(conditioning, NoiseSource(seed), steps=steps).to(drawn.degraded)
 
-    sources = [batches] if batches.chain else [batches] * len(BLIND)
-    sources += [batches.with_chain(chain) for chain in BLIND if not batches.chain]
+    blind = [] if batches.chain else [batches.with_chain(chain) for chain in BLIND]
+    sources = [batches] * max(1, len(blind)) + blind
 
     def make(generator: torch.Generator, progress: float) -> list[Tensor]:
         source = sources[int(torch.randint(len(sources), (), generator=generator))]

@@ -10,6 +10,7 @@ from torch import Tensor
 from autodir.checkpoint import Model
 from autodir.prompts import load_phrases
 from autodir.training import correction as stage
+from autodir.training import replay
 from autodir.training.batches import Batches
 from autodir.training.correction import train_correction
 from autodir.training.instructions import Instructions
@@ -75,18 +76,47 @@ def test_sampled_images_wait_for_their_share_of_the_budget(
 
     monkeypatch.setattr(diffusion, "sample", counted)
     four = LoopOptions(budget=1e6, max_steps=4, precision="fp32", warmup=1)
-    train_correction(model.scm, diffusion, batches, told, four, tmp_path, batch=2, sample_from=0.5)
+    train_correction(
+        model.scm, diffusion, batches, told, four, tmp_path, batch=2, sample_from=0.5, reuse=1
+    )
     assert len(sampled) == 2 + 1  # two steps of four, and the sheet at the end
 
 
+def test_samples_are_used_several_times_and_half_of_them_know_blind_chains(
+    model: Model,
+    batches: Batches,
+    told: Instructions,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(replay, "FIRST", 8)
+    drawn_with: list[str | None] = []
+    original = Batches.draw
+
+    def noted(self: Batches, *given, **named):  # type: ignore[no-untyped-def]
+        drawn_with.append(self.chain)
+        return original(self, *given, **named)
+
+    monkeypatch.setattr(Batches, "draw", noted)
+    six = LoopOptions(budget=1e6, max_steps=6, precision="fp32", warmup=1)
+    train_correction(model.scm, None, batches, told, six, tmp_path, batch=2, reuse=3)
+    assert len(drawn_with) == 1 + 8 + 1  # the sheet's, the first ones, one at the fourth step
+    assert set(drawn_with[1:]) == {None, *stage.BLIND}
+
+
 def test_training_gains_on_what_it_sees(
-    model: Model, batches: Batches, told: Instructions, tmp_path: Path
+    model: Model,
+    batches: Batches,
+    told: Instructions,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """From the degraded photo at the start, thirty steps must not end below it."""
     drawn = batches.draw(16, 32, torch.Generator().manual_seed(5))
     thirty = LoopOptions(budget=1e6, max_steps=30, precision="fp32", learning_rate=3e-3, warmup=3)
     batches.draw = lambda *_, **__: drawn  # type: ignore[method-assign]
-    train_correction(model.scm, None, batches, told, thirty, tmp_path, batch=16)
+    monkeypatch.setattr(stage, "BLIND", ())
+    train_correction(model.scm, None, batches, told, thirty, tmp_path, batch=16, reuse=1)
     text = told.draw(drawn.label, torch.Generator().manual_seed(0)).pooled
     with torch.no_grad():
         result = drawn.degraded + model.scm(drawn.degraded, drawn.degraded, text)
