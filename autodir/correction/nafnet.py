@@ -135,7 +135,7 @@ class NAFBlock(nn.Module):
 
 
 def _modulated(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """X · (1 + scale) + shift in one pass over the map."""
+    """One pass over the map: x · (1 + scale) + shift."""
     return torch.addcmul(shift.to(x), x, 1 + scale.to(x))
 
 

@@ -232,8 +232,7 @@ def _light(small: Tensor) -> list[Tensor]:
     light = luma(srgb_to_linear(small)).flatten()
     high, low = small.amax(1, keepdim=True), small.amin(1, keepdim=True)
     saturation = ((high - low) / high.clamp_min(0.02)).flatten()
-    reach = _PATCH // 2  # by rows, then by columns, which is faster
-    dark = -F.max_pool2d(F.max_pool2d(-low, (_PATCH, 1), 1, (reach, 0)), (1, _PATCH), 1, (0, reach))
+    dark = darkest(low, _PATCH)
     gray = luma(small)
     contrast = (F.avg_pool2d(gray.square(), 7, 1, 3) - F.avg_pool2d(gray, 7, 1, 3).square()).clamp(
         0
@@ -248,6 +247,13 @@ def _light(small: Tensor) -> list[Tensor]:
         (quantiles(contrast.sqrt().flatten(), (0.1, 0.5, 0.9)) + LEVEL).log(),
         gray.std(correction=0)[None],
     ]
+
+
+def darkest(plane: Tensor, side: int) -> Tensor:
+    """The least value within a square around each pixel; by rows, then by columns, is faster."""
+    reach = side // 2
+    rows = F.max_pool2d(-plane, (side, 1), 1, (reach, 0))
+    return -F.max_pool2d(rows, (1, side), 1, (0, reach))
 
 
 def shrunk(pixels: Tensor, longest: int) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from autodir.diagnosis.appearance import LEVEL, SMALL, native_windows, quantiles, shrunk
+from autodir.diagnosis.appearance import LEVEL, SMALL, darkest, native_windows, quantiles, shrunk
 from autodir.imaging.color import luma
 from autodir.records import check_image
 
@@ -116,11 +116,11 @@ def _smoothed(plane: Tensor, deviation: float) -> Tensor:
 def _veil(small: Tensor) -> list[Tensor]:
     """The dark channel beside the airlight, at several scales, and what pales with distance."""
     shares = (0.05, 0.25, 0.5, 0.75, 0.95)
-    dark = _darkest(small.amin(1, keepdim=True), _PATCHES[-1]).flatten()
+    dark = darkest(small.amin(1, keepdim=True), _PATCHES[-1]).flatten()
     thickest = dark >= quantiles(dark, (0.99,))
     air = small.flatten(2)[..., thickest].mean(-1).clamp_min(0.05)[..., None, None]
     relative = (small / air).amin(1, keepdim=True).clamp_max(1)
-    thick = [_darkest(relative, patch) for patch in _PATCHES]
+    thick = [darkest(relative, patch) for patch in _PATCHES]
     side = _PATCHES[1]
     mean = F.avg_pool2d(relative, side, 1, side // 2, count_include_pad=False)
     square = F.avg_pool2d(relative.square(), side, 1, side // 2, count_include_pad=False)
@@ -137,10 +137,3 @@ def _veil(small: Tensor) -> list[Tensor]:
         parts[[0, 4, 8]],
         torch.stack([air.mean(), air.amax() - air.amin()]),
     ]
-
-
-def _darkest(plane: Tensor, side: int) -> Tensor:
-    """The least value within a square around each pixel, by rows and then by columns."""
-    reach = side // 2
-    rows = F.max_pool2d(-plane, (side, 1), 1, (reach, 0))
-    return -F.max_pool2d(rows, (1, side), 1, (0, reach))

@@ -30,6 +30,17 @@ REAL_SHARE: Mapping[str, float] = {
 """Of the samples whose degradation has real pairs, the share that is replaced by one."""
 
 
+def least_severity(limits: tuple[float, float, float], progress: float) -> float:
+    """The smallest severity at some share of the budget: plain cases come first.
+
+    Args:
+        limits: the figure at the start, the share of the budget in which it sinks, the last figure.
+        progress: share of the budget that is spent.
+    """
+    first, sinking, last = limits
+    return max(last, first * (1 - progress / sinking))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Drawn:
     """One batch.

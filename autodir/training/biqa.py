@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from autodir.diagnosis.biqa import QualityModel
-from autodir.training.batches import Batches, Drawn
+from autodir.training.batches import Batches, Drawn, least_severity
 from autodir.training.loop import LoopOptions, fit
 from autodir.training.losses import clean_target_loss, fidelity_loss, presence_loss
 
@@ -134,8 +134,7 @@ def train_biqa(
         network: nn.Module, generator: torch.Generator, progress: float
     ) -> tuple[Tensor, dict[str, Tensor]]:
         size = sides[int(torch.randint(len(sides), (), generator=generator))]
-        first, sinking, last = LEAST_SEVERITY
-        least = max(last, first * (1 - progress / sinking))
+        least = least_severity(LEAST_SEVERITY, progress)
         drawn = batches.draw(batch, size, generator, scale=SCALE, least=least)
         gray = (torch.rand(batch, generator=generator) < GRAY).to(drawn.label.device)
         for photos in (drawn.degraded, drawn.target):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from autodir.diagnosis.locator import CELL, Locator
-from autodir.training.batches import Batches
+from autodir.training.batches import Batches, least_severity
 from autodir.training.loop import LoopOptions, fit
 
 SIZES = (160, 192, 224)
@@ -63,8 +63,7 @@ def train_locator(
         network: nn.Module, generator: torch.Generator, progress: float
     ) -> tuple[Tensor, Mapping[str, Tensor]]:
         size = SIZES[int(torch.randint(len(SIZES), (), generator=generator))]
-        first, sinking, last = LEAST_SEVERITY
-        least = max(last, first * (1 - progress / sinking))
+        least = least_severity(LEAST_SEVERITY, progress)
         drawn = batches.draw(batch, size, generator, scale=SCALE, least=least)
         # Of several, nobody says which changed a cell: those are seen and teach nothing.
         alone = (drawn.presence.sum(1) <= 1).float().repeat(2)

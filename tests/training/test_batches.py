@@ -7,7 +7,7 @@ import torch
 
 from autodir.checkpoint import Model
 from autodir.training import batches as module
-from autodir.training.batches import Batches
+from autodir.training.batches import Batches, least_severity
 from autodir.training.data import PairPool, PhotoPool
 
 
@@ -113,3 +113,8 @@ def test_samples_of_low_resolution_follow_the_chain_that_is_asked_for(
     differs = (usual.degraded != chained.degraded).flatten(1).any(1)
     assert torch.equal(differs, rows)
     assert torch.equal(usual.target, chained.target)
+
+
+def test_least_severity_sinks_and_stays() -> None:
+    shares = [least_severity((0.5, 0.4, 0.08), progress) for progress in (0.0, 0.2, 0.4, 1.0)]
+    assert shares == pytest.approx([0.5, 0.25, 0.08, 0.08])
