@@ -64,8 +64,8 @@ SAMPLER_NAMES = ("euler", "euler_ancestral", "ddim", "dpmpp_2m", "dreamclean")
 COLOR_FIXES = ("none", "adain", "wavelet")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 TRAINING_PARTS = (
-    "text", "biqa", "locator", "head", "autoencoder", "diffusion", "correction", "calibration",
-    "adapter", "cfw", "all",
+    "text", "biqa", "locator", "head", "autoencoder", "diffusion", "correction", "refinement",
+    "calibration", "adapter", "cfw", "all",
 )  # fmt: skip
 SCALES = (1, 2, 4)
 CHAINS = ("realesrgan", "stablesr", "codeformer")

@@ -6,7 +6,8 @@ needs to know.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from autodir.correction.nafnet import NAFNet
+from autodir.correction.refinement import Refinement
 from autodir.errors import ContractError
 from autodir.imaging.tiles import cores, map_cores
 from autodir.records import TextEmbedding, check_image
@@ -31,14 +33,15 @@ class StructureCorrector(nn.Module):
     predicts R = g · (I - I_sd) + a · I + d with maps g (1 channel), a and d (3 channels each),
     and starts at g = 1, a = d = 0, where the result is the degraded photo: an untrained network
     does no harm, haze and darkness are nearly affine in the photo, and a says so in one
-    multiplication.
+    multiplication. A refinement, where there is one, adds its own residual to that of the network.
 
     Args:
         network: keyword arguments of `NAFNet` but for the channels.
         head: "residual", "signed" (published) or "affine".
         tile: side of the tiles in pixels that a large photo is cut into.
         overlap: least number of pixels around a tile that are computed with it; never fewer than
-            the window of the local statistics.
+            the window of the local statistics, nor than a refinement reaches.
+        refinement: keyword arguments of `Refinement`; None for a correction without.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class StructureCorrector(nn.Module):
         head: str = "residual",
         tile: int = 768,
         overlap: int = 64,
+        refinement: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if head not in HEADS:
@@ -55,11 +59,31 @@ class StructureCorrector(nn.Module):
                 f"the head of the correction is one of {', '.join(HEADS)}, got {head!r}"
             )
         self.head, self.tile, self.overlap = head, tile, overlap
-        self.config = {"network": dict(network), "head": head, "tile": tile, "overlap": overlap}
+        self.config: dict[str, Any] = {
+            "network": dict(network), "head": head, "tile": tile, "overlap": overlap,
+        }  # fmt: skip
         self.network = NAFNet(img_channel=6, out_channel=7 if head == "affine" else 3, **network)
         if head == "affine":
             for parameter in self.network.ending.parameters():
                 nn.init.zeros_(parameter)
+        self.refinement: Refinement | None = None
+        if refinement is not None:
+            self.add_refinement(refinement)
+
+    def add_refinement(self, config: Mapping[str, Any]) -> Refinement:
+        """A refinement of fresh weights, which adds nothing until it is trained."""
+        self.refinement = Refinement(**config).to(self.network.intro.weight)
+        self.config["refinement"] = self.refinement.config
+        return self.refinement
+
+    @contextmanager
+    def unrefined(self) -> Iterator[None]:
+        """Without the refinement: the network alone computes, and alone has weights."""
+        kept, self.refinement = self.refinement, None
+        try:
+            yield
+        finally:
+            self.refinement = kept
 
     @property
     def instructed(self) -> bool:
@@ -67,13 +91,25 @@ class StructureCorrector(nn.Module):
         return self.network.embed_dim > 0
 
     def forward(self, degraded: Tensor, restored: Tensor, instruction: Tensor | None) -> Tensor:
-        """The residual R (B, 3, H, W).
+        """The residual R (B, 3, H, W), that of the refinement included.
 
         Args:
             degraded: I, (B, 3, H, W) in [0, 1].
             restored: I_sd, the same shape.
             instruction: pooled text embedding (B, E), or None for a network that reads none.
+
+        Raises:
+            ContractError: there is a refinement and no instruction.
         """
+        residual = self._by_network(degraded, restored, instruction)
+        if self.refinement is None:
+            return residual
+        if instruction is None:
+            raise ContractError("the refinement needs an instruction")
+        further: Tensor = self.refinement(degraded, restored, restored + residual, instruction)
+        return residual + further
+
+    def _by_network(self, degraded: Tensor, restored: Tensor, instruction: Tensor | None) -> Tensor:
         pair = torch.cat([degraded, restored], dim=1)
         if self.head == "signed":
             pair = pair * 2 - 1
@@ -136,7 +172,8 @@ class StructureCorrector(nn.Module):
             tile = -(-self.tile // grid) * grid
             size = (int(pair.shape[-2]), int(pair.shape[-1]))
             with self.network.local_statistics(window):
-                parts = cores(size, tile, max(self.overlap, window), grid)
+                reach = self.refinement.reach if self.refinement is not None else 0
+                parts = cores(size, tile, max(self.overlap, window + reach), grid)
                 result = map_cores(pair, repair, parts)
         result = result[..., :height, :width]
         return result.clamp(0, 1) if clamp else result

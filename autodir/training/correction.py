@@ -82,19 +82,6 @@ def train_correction(  # noqa: PLR0913 - the recipe in full
     """
     side = crop or CROP
 
-    def restored_of(
-        drawn: Drawn, text: TextEmbedding, generator: torch.Generator, progress: float
-    ) -> Tensor:
-        use = diffusion is not None and progress >= sample_from
-        if not use or float(torch.rand((), generator=generator)) > SAMPLED:
-            return drawn.degraded
-        assert diffusion is not None
-        seed = int(torch.randint(2**31, (), generator=generator))
-        shrunk = float(torch.rand((), generator=generator)) < ENLARGED
-        area = side * side // 4 if shrunk else None
-        conditioning = diffusion.condition_on(drawn.degraded, text, area)
-        return diffusion.sample(conditioning, NoiseSource(seed), steps=steps).to(drawn.degraded)
-
     blind = [] if batches.chain else [batches.with_chain(chain) for chain in BLIND]
     sources = [batches] * max(1, len(blind)) + blind
 
@@ -102,8 +89,8 @@ def train_correction(  # noqa: PLR0913 - the recipe in full
         source = sources[int(torch.randint(len(sources), (), generator=generator))]
         drawn = source.draw(batch, side, generator)
         text = instructions.draw(drawn.label, generator)
-        with torch.no_grad():
-            restored = restored_of(drawn, text, generator, progress)
+        share = SAMPLED if progress >= sample_from else 0.0
+        restored = restored_of(diffusion, drawn, text, generator, share, steps)
         return [drawn.degraded, restored, drawn.target, text.pooled]
 
     replay = Replay(make, every=reuse, batch=batch)
@@ -128,9 +115,40 @@ def train_correction(  # noqa: PLR0913 - the recipe in full
     told = instructions.draw(examples.label, show)
 
     def sample(network: nn.Module, path: Path) -> None:
-        restored = restored_of(examples, told, torch.Generator().manual_seed(1), 1.0)
+        seeded = torch.Generator().manual_seed(1)
+        restored = restored_of(diffusion, examples, told, seeded, SAMPLED, steps)
         result = restored + network(examples.degraded, restored, told.pooled)
         save_sheet([examples.degraded, restored, result, examples.target], path)
 
-    fit(corrector, loss, options, run_dir, sample)
+    with corrector.unrefined():  # a refinement learns later, from what this leaves over
+        fit(corrector, loss, options, run_dir, sample)
     return corrector
+
+
+@torch.no_grad()
+def restored_of(
+    diffusion: LatentDiffusion | None,
+    drawn: Drawn,
+    text: TextEmbedding,
+    generator: torch.Generator,
+    share: float,
+    steps: int | None = None,
+) -> Tensor:
+    """What the diffusion makes of a batch, or the degraded photos themselves, (B, 3, S, S).
+
+    Args:
+        diffusion: frozen; None never samples.
+        drawn: the batch.
+        text: its instructions.
+        generator: decides, and seeds the noise.
+        share: of the batches that are sampled; `ENLARGED` of these on a copy of half the size.
+        steps: sampling steps; the model's own number by default.
+    """
+    if diffusion is None or float(torch.rand((), generator=generator)) > share:
+        return drawn.degraded
+    seed = int(torch.randint(2**31, (), generator=generator))
+    shrunk = float(torch.rand((), generator=generator)) < ENLARGED
+    height, width = drawn.degraded.shape[-2:]
+    area = height * width // 4 if shrunk else None
+    conditioning = diffusion.condition_on(drawn.degraded, text, area)
+    return diffusion.sample(conditioning, NoiseSource(seed), steps=steps).to(drawn.degraded)

@@ -51,6 +51,11 @@ from autodir.training.locator import LEARNING_RATE as LOCATOR_RATE
 from autodir.training.locator import SHARE as LOCATOR_SHARE
 from autodir.training.locator import train_locator
 from autodir.training.loop import LoopOptions, processes
+from autodir.training.refinement import BATCH as REFINEMENT_BATCH
+from autodir.training.refinement import EMPHASIS as REFINEMENT_EMPHASIS
+from autodir.training.refinement import LEARNING_RATE as REFINEMENT_RATE
+from autodir.training.refinement import SHARE as REFINEMENT_SHARE
+from autodir.training.refinement import train_refinement
 from autodir.training.text import TextRecipe, train_text
 
 ADAPTER_RATE = 5e-4
@@ -219,6 +224,23 @@ def _correction(stage: Stage) -> dict[str, Any]:
     return {}
 
 
+def _refinement(stage: Stage) -> dict[str, Any]:
+    model = stage.model
+    if model.scm.refinement is None:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(stage.options.seed)
+            model.scm.add_refinement({"embed_dim": model.clip.embed_dim})
+    assert model.scm.refinement is not None
+    model.eval()
+    model.scm.refinement.train().requires_grad_(True)
+    train_refinement(
+        model.scm, model.latent_diffusion(),
+        stage.batches.with_share(REFINEMENT_SHARE, REFINEMENT_EMPHASIS), _instructions(model),
+        stage.loop, stage.run_dir, batch=stage.batch(REFINEMENT_BATCH), crop=stage.crop,
+    )  # fmt: skip
+    return {}
+
+
 def _calibration(stage: Stage) -> dict[str, Any]:
     if not processes().is_main_process:  # measured once, and saved by the main process
         return {}
@@ -242,6 +264,7 @@ STAGES: Mapping[str, tuple[float, Callable[[Stage], dict[str, Any]]]] = {
     "autoencoder": (AUTOENCODER_RATE, _autoencoder),
     "diffusion": (DIFFUSION_RATE, _diffusion),
     "correction": (CORRECTION_RATE, _correction),
+    "refinement": (REFINEMENT_RATE, _refinement),
     "adapter": (ADAPTER_RATE, _adapter),
     "cfw": (WRAPPING_RATE, _cfw),
     "calibration": (1.0, _calibration),

@@ -180,3 +180,56 @@ def test_wrong_images_are_refused(degraded: Tensor, restored: Tensor) -> None:
 def test_unknown_head_is_refused() -> None:
     with pytest.raises(ContractError, match="quadratic"):
         StructureCorrector(network=NETWORK, head="quadratic")
+
+
+def refined(*, trained: bool = True, tile: int = 768, overlap: int = 8) -> StructureCorrector:
+    module = corrector(trained=trained, embed_dim=5, tile=tile, overlap=overlap)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        config = {"embed_dim": 5, "width": 8, "dilations": (1, 2), "hint": 4}
+        ending = module.add_refinement(config).ending
+        if trained:
+            ending.weight.data = torch.randn(ending.weight.shape) * 0.1
+    return module.eval().requires_grad_(False)
+
+
+def test_fresh_refinement_changes_nothing() -> None:
+    module, degraded, restored = refined(trained=False), photo(seed=1), photo(seed=2)
+    result = module.correct(degraded, restored, TEXT)
+    with module.unrefined():
+        assert torch.equal(module.correct(degraded, restored, TEXT), result)
+        assert not any(name.startswith("refinement") for name in module.state_dict())
+    assert any(name.startswith("refinement") for name in module.state_dict())
+
+
+def test_refinement_sees_what_the_network_made_and_adds_to_its_residual() -> None:
+    module, degraded, restored = refined(), photo(seed=1), photo(seed=2)
+    whole = module(degraded, restored, TEXT.pooled)
+    with module.unrefined():
+        residual = module(degraded, restored, TEXT.pooled)
+    assert module.refinement is not None
+    further = module.refinement(degraded, restored, restored + residual, TEXT.pooled)
+    assert float(further.abs().max()) > 0.01
+    torch.testing.assert_close(whole, residual + further)
+
+
+def test_refined_tiles_equal_the_whole() -> None:
+    degraded, restored = photo(131, 250, seed=1), photo(131, 250, seed=2)
+    results = [
+        refined(tile=tile).correct(degraded, restored, TEXT, clamp=False) for tile in (512, 48)
+    ]
+    assert float((results[0] - results[1]).abs().max()) < 0.05 / 255
+
+
+def test_refinement_without_an_instruction_is_refused() -> None:
+    with pytest.raises(ContractError, match="instruction"):
+        corrector_without_text = corrector()
+        corrector_without_text.add_refinement({"embed_dim": 5, "width": 8, "dilations": (1,)})
+        corrector_without_text(photo(), photo(), None)
+
+
+def test_configuration_builds_the_same_refinement() -> None:
+    module = refined()
+    again = StructureCorrector(**module.config)
+    assert again.config == module.config
+    again.load_state_dict(module.state_dict())

@@ -9,7 +9,7 @@ from autodir.checkpoint import Model
 from autodir.config import TRAINING_PARTS, TrainOptions
 from autodir.diagnosis.contrastive import ContrastiveHead
 from autodir.errors import ConfigError
-from autodir.training import locator
+from autodir.training import correction, locator, refinement
 from autodir.training.batches import Batches
 from autodir.training.loop import LoopOptions
 from autodir.training.stages import STAGES, Recipe, Stage
@@ -57,6 +57,33 @@ def test_locator_stage_makes_a_locator_once(
     run(stage_of(model, batches, tmp_path, batch=2))
     assert model.head.locator is first
     assert not model.head.measured  # its blend had learnt from the locator of before
+
+
+def test_refinement_stage_makes_a_refinement_once(
+    model: Model, batches: Batches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refinement, "CROP", 32)
+    run = STAGES["refinement"][1]
+    assert model.scm.refinement is None
+    run(stage_of(model, batches, tmp_path, batch=2))
+    first = model.scm.refinement
+    assert first is not None
+    run(stage_of(model, batches, tmp_path, batch=2))
+    assert model.scm.refinement is first
+
+
+def test_correction_stage_leaves_a_refinement_alone(
+    model: Model, batches: Batches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(correction, "CROP", 32)
+    model.scm.add_refinement({"embed_dim": model.clip.embed_dim, "width": 8, "dilations": (1,)})
+    before = {key: value.clone() for key, value in model.scm.state_dict().items()}
+    STAGES["correction"][1](stage_of(model, batches, tmp_path, batch=2))
+    after = model.scm.state_dict()
+    assert after.keys() == before.keys()
+    changed = {key for key in before if not torch.equal(before[key], after[key])}
+    assert changed
+    assert not any(key.startswith("refinement") for key in changed)
 
 
 def test_published_head_knows_no_locator(model: Model, batches: Batches, tmp_path: Path) -> None:

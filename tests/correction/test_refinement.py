@@ -1,0 +1,85 @@
+"""The refinement: where it starts, what it reads, how far it looks."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from autodir.correction.refinement import Refinement
+from autodir.errors import ContractError
+
+
+def refinement(*, trained: bool = True, dilations: tuple[int, ...] = (1, 2)) -> Refinement:
+    """A small one; ``trained`` gives its zero weights the size that trained ones have."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = Refinement(embed_dim=5, width=8, dilations=dilations, hint=4)
+        if trained:
+            for name, parameter in module.named_parameters():
+                if name.startswith(("ending", "shares")) or "film" in name:
+                    parameter.data = torch.randn(parameter.shape) * 0.1
+    return module.eval().requires_grad_(False)
+
+
+def three(height: int, width: int) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [torch.rand(2, 3, height, width, generator=generator) for _ in range(3)]
+
+
+TOLD = torch.ones(2, 5)
+
+
+def test_fresh_refinement_adds_exactly_nothing() -> None:
+    assert not refinement(trained=False)(*three(16, 16), TOLD).any()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 7), (1, 50), (33, 18)])
+def test_any_size_is_refined(size: tuple[int, int]) -> None:
+    result = refinement()(*three(*size), TOLD)
+    assert result.shape == (2, 3, *size)
+    assert bool(torch.isfinite(result).all())
+
+
+def test_each_of_the_three_images_and_the_instruction_is_read() -> None:
+    images, module = three(16, 16), refinement()
+    expected = module(*images, TOLD)
+    for index in range(3):
+        changed = [image.clone() for image in images]
+        changed[index] += 0.1
+        assert not torch.allclose(module(*changed, TOLD), expected, atol=1e-4)
+    assert not torch.allclose(module(*images, -TOLD), expected, atol=1e-4)
+    assert torch.equal(module(*images, TOLD), expected)
+
+
+def test_photos_of_a_batch_do_not_know_of_each_other() -> None:
+    images, module = three(16, 16), refinement()
+    told = torch.stack([torch.ones(5), -torch.ones(5)])
+    both = module(*images, told)
+    alone = torch.cat([module(*(i[k : k + 1] for i in images), told[k : k + 1]) for k in (0, 1)])
+    torch.testing.assert_close(both, alone)
+
+
+@pytest.mark.parametrize("dilations", [(1,), (1, 2), (1, 4, 1)])
+def test_reach_is_how_far_a_pixel_is_felt(dilations: tuple[int, ...]) -> None:
+    module = refinement(dilations=dilations)
+    side = 2 * module.reach + 24
+    images = three(side, side)
+    changed = [image.clone() for image in images]
+    for image in changed:
+        image[..., side // 2, side // 2] += 0.5
+    moved = (module(*changed, TOLD) - module(*images, TOLD)).abs().amax((0, 1)) > 0
+    rows = moved.any(1).nonzero().flatten()
+    far = max(side // 2 - int(rows.min()), int(rows.max()) - side // 2)
+    assert module.reach - 4 <= far <= module.reach
+
+
+def test_instruction_of_another_width_is_refused() -> None:
+    with pytest.raises(ContractError, match="5"):
+        refinement()(*three(8, 8), torch.ones(2, 6))
+
+
+def test_configuration_builds_the_same_network() -> None:
+    module = refinement()
+    again = Refinement(**module.config)
+    again.load_state_dict(module.state_dict())
+    assert again.config == module.config
+    assert torch.equal(again(*three(8, 8), TOLD), module(*three(8, 8), TOLD))
