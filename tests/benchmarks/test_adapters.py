@@ -2,6 +2,10 @@
 
 from types import SimpleNamespace
 
+import pytest
+
+from autodir.errors import ConfigError
+
 
 def result(psnr: float) -> dict:
     cell = {"psnr": psnr, "ssim": 0.5, "seconds": 1.0}
