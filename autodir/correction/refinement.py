@@ -112,7 +112,8 @@ class Refinement(nn.Module):
         seen = torch.cat([degraded, restored, corrected], dim=1)
         seen = (seen.to(self.intro.weight.dtype) - _CENTER) * _SPREAD
         seen = F.pad(seen, (0, -width % STEP, 0, -height % STEP), mode="replicate")
-        hint = self.instruct(instruction.to(seen.dtype))
+        # Embeddings have a norm of one: a layer of usual weights would hardly notice them.
+        hint = self.instruct(instruction.to(seen.dtype) * self.embed_dim**0.5)
         first = x = self.intro(F.pixel_unshuffle(seen, STEP))
         for block in self.body:
             x = block(x, hint)

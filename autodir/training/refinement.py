@@ -27,7 +27,7 @@ CROP = 128
 WINDOW = 72
 """Side in pixels of the windows of them that a step sees."""
 BATCH = 16
-LEARNING_RATE = 1.5e-3
+LEARNING_RATE = 1.2e-3
 SAMPLED = 0.85
 """Share of the batches with sampled images; in the others the degraded photo takes their place."""
 REUSED = 10

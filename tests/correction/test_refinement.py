@@ -83,3 +83,15 @@ def test_configuration_builds_the_same_network() -> None:
     again.load_state_dict(module.state_dict())
     assert again.config == module.config
     assert torch.equal(again(*three(8, 8), TOLD), module(*three(8, 8), TOLD))
+
+
+def test_instructions_of_unit_norm_are_noticed_from_the_start() -> None:
+    """What a fresh network makes of two prompts differs by about as much as it is large."""
+    torch.manual_seed(0)
+    module = Refinement(embed_dim=64)
+    prompts = torch.nn.functional.normalize(torch.randn(8, 64), dim=1)
+    seen: list[Tensor] = []
+    module.body[0].film.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    module(*(torch.rand(8, 3, 8, 8) for _ in range(3)), prompts)
+    assert float(seen[0].std(0).mean() / seen[0].abs().mean()) > 0.5
+    assert float(seen[0].std(0).mean()) > 0.1
