@@ -92,6 +92,8 @@ def test_instructions_of_unit_norm_are_noticed_from_the_start() -> None:
     prompts = torch.nn.functional.normalize(torch.randn(8, 64), dim=1)
     seen: list[Tensor] = []
     module.body[0].film.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    module(*(torch.rand(8, 3, 8, 8) for _ in range(3)), prompts)
-    assert float(seen[0].std(0).mean() / seen[0].abs().mean()) > 0.5
-    assert float(seen[0].std(0).mean()) > 0.1
+    with torch.no_grad():
+        module(*(torch.rand(8, 3, 8, 8) for _ in range(3)), prompts)
+    apart = float(seen[0].std(0).mean())
+    assert apart > 0.1
+    assert apart > 0.5 * float(seen[0].abs().mean())
