@@ -122,5 +122,6 @@ def compile_parts(model: Model, backend: str = "inductor") -> None:
         backend: of ``torch.compile``.
     """
     halves = (model.autoencoder.net.encoder, model.autoencoder.net.decoder)
-    for module in (model.unet, *halves, model.scm.network):
+    correction = [part for part in (model.scm.network, model.scm.refinement) if part is not None]
+    for module in (model.unet, *halves, *correction):
         module.compile(backend=backend)

@@ -1,21 +1,24 @@
-"""The refinement stage: dense convolutions learn what the frozen NAFNet leaves over.
+"""The refinement stage: each expert learns what the frozen NAFNet leaves over of its degradation.
 
-Apart from the correction stage: everything before the refinement is frozen, so that one sampled and
-corrected crop serves many steps.
+Apart from the correction stage: everything before the experts is frozen, so that one sampled and
+corrected crop serves many steps, and no expert sees what is another's.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from autodir.correction.refinement import Expert, Refinement
 from autodir.correction.scm import StructureCorrector
 from autodir.diffusion.model import LatentDiffusion
 from autodir.errors import ContractError
 from autodir.training.batches import Batches
-from autodir.training.correction import BLIND, restored_of
+from autodir.training.correction import restored_of
 from autodir.training.instructions import Instructions
 from autodir.training.loop import LoopOptions, fit
 from autodir.training.losses import relative_error
@@ -34,13 +37,8 @@ REUSED = 10
 """Steps for each new batch: a step sees a third of a crop."""
 FLOOR = 1e-4
 """Squared error that is good enough (40 dB): weak noise and compression are to be repaired too."""
-
-SHARE = (0.82, 0.15, 0.03)
-EMPHASIS = {
-    "noise": 2.6, "blur": 0.8, "rain": 1.3, "haze": 0.4, "low_resolution": 1.3, "raindrop": 0.2,
-    "compression": 1.7, "underexposure": 0.6,
-}  # fmt: skip
-"""What is local comes more often; the NAFNet has done what there is to do against veils."""
+ROUTED = 4096
+"""Instructions that the gate is fitted on."""
 
 
 def train_refinement(  # noqa: PLR0913 - the recipe in full
@@ -55,21 +53,21 @@ def train_refinement(  # noqa: PLR0913 - the recipe in full
     crop: int | None = None,
     reuse: int = REUSED,
 ) -> StructureCorrector:
-    """Train the refinement of a corrector in place at w = 1, loss in decibels of each image.
+    """Train the experts of a corrector one after the other, each for its share of the budget.
 
     Args:
         corrector: the SCM with a refinement; its network stays as it is.
         diffusion: frozen; sampled with its default steps. None trains behind the correction alone.
-        batches: source of degraded crops and targets; `SHARE` and `EMPHASIS` serve best.
+        batches: source of degraded crops and targets; each expert sees its degradation alone.
         instructions: source of the text embeddings.
-        options: schedule and budget.
-        run_dir: logs, samples and resumable state.
+        options: schedule and budget of all of them together.
+        run_dir: logs, samples and resumable state of each, in ``<run_dir>-<degradation>``.
         batch: windows in a step, and crops in a new batch.
         crop: side of the crops in pixels; `CROP` by default.
         reuse: steps for each new batch.
 
     Returns:
-        The corrector with the averaged refinement.
+        The corrector with averaged experts and a gate that knows them.
 
     Raises:
         ContractError: the corrector has no refinement.
@@ -77,32 +75,54 @@ def train_refinement(  # noqa: PLR0913 - the recipe in full
     refinement = corrector.refinement
     if refinement is None:
         raise ContractError("this corrector has no refinement to train")
-    side = crop or CROP
+    own = replace(options, budget=options.budget / len(refinement.experts))
+    for key, expert in refinement.experts.items():
+        assert isinstance(expert, Expert)
+        alone = batches.with_share(
+            (1.0, 0.0, 0.0), {one: float(one == key) for one in batches.keys}
+        )
+        _train_expert(
+            expert, corrector, diffusion, alone, instructions, own,
+            run_dir.with_name(f"{run_dir.name}-{key}"), (batch, crop or CROP, reuse),
+        )  # fmt: skip
+    route(refinement, instructions, options.seed)
+    return corrector
+
+
+def _train_expert(
+    expert: Expert,
+    corrector: StructureCorrector,
+    diffusion: LatentDiffusion | None,
+    batches: Batches,
+    instructions: Instructions,
+    options: LoopOptions,
+    run_dir: Path,
+    recipe: tuple[int, int, int],
+) -> None:
+    """Train one expert in place at w = 1 and full share, loss in decibels of each image."""
+    batch, side, reuse = recipe
     window = min(WINDOW, side)
-    blind = [] if batches.chain else [batches.with_chain(chain) for chain in BLIND]
-    sources = [batches] * max(1, len(blind)) + blind
 
     @torch.no_grad()
     def make(generator: torch.Generator, progress: float) -> list[Tensor]:
-        source = sources[int(torch.randint(len(sources), (), generator=generator))]
-        drawn = source.draw(batch, side, generator)
+        drawn = batches.draw(batch, side, generator)
         told = instructions.draw(drawn.label, generator)
         restored = restored_of(diffusion, drawn, told, generator, SAMPLED)
         with corrector.unrefined():
             corrected = restored + corrector(drawn.degraded, restored, told.pooled)
-        return [drawn.degraded, restored, corrected, drawn.target, told.pooled]
+        return [drawn.degraded, restored, corrected, drawn.target]
 
     replay = Replay(make, every=reuse, batch=batch)
 
     def loss(
         network: nn.Module, generator: torch.Generator, progress: float
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        *images, told = replay.draw(generator, progress)
+        images = replay.draw(generator, progress)
         top, left = torch.randint(side - window + 1, (2,), generator=generator).tolist()
         degraded, restored, corrected, target = (
             image[..., top : top + window, left : left + window] for image in images
         )
-        result = corrected + network(degraded, restored, corrected, told)
+        result = corrected + network(degraded, restored, corrected)
         with torch.no_grad():
             gains = {
                 name: (10 * (_error(before, target) / _error(result, target)).log10()).mean()
@@ -110,16 +130,46 @@ def train_refinement(  # noqa: PLR0913 - the recipe in full
             }
         return relative_error(result, target, FLOOR).mean(), gains
 
-    show = torch.Generator().manual_seed(1)
-    examples = make(show, 1.0)
+    examples = make(torch.Generator().manual_seed(1), 1.0)
 
     def sample(network: nn.Module, path: Path) -> None:
-        degraded, restored, corrected, target, told = (part.float() for part in examples)
-        result = corrected + network(degraded, restored, corrected, told)
-        save_sheet([degraded, corrected, result, target], path)
+        degraded, restored, corrected, target = (part.float() for part in examples)
+        save_sheet(
+            [degraded, corrected, corrected + network(degraded, restored, corrected), target], path
+        )
 
-    fit(refinement, loss, options, run_dir, sample)
-    return corrector
+    fit(expert, loss, options, run_dir, sample)
+
+
+def route(refinement: Refinement, instructions: Instructions, seed: int) -> float:
+    """Fit the gate: logistic regression from an instruction to the degradation that it means.
+
+    Args:
+        refinement: its gate is changed, nothing else.
+        instructions: prompts, mixtures and free phrases are drawn from it.
+        seed: of the draw.
+
+    Returns:
+        The share of the gate's answers, rounded, that are right on what it was fitted on.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    keys = instructions.taxonomy.keys
+    labels = torch.randint(len(keys), (ROUTED,), generator=generator)
+    with torch.no_grad():
+        parts = [instructions.draw(part, generator).pooled for part in labels.split(256)]
+    told = torch.cat(parts).to(refinement.gate.weight)
+    wanted = torch.tensor([[float(keys[i] == key) for key in refinement.experts] for i in labels])
+    wanted = wanted.to(told)
+    optimizer = torch.optim.Adam(refinement.gate.parameters(), lr=0.1)
+    refinement.gate.requires_grad_(True)
+    with torch.enable_grad():
+        for _ in range(300):
+            optimizer.zero_grad(set_to_none=True)
+            F.binary_cross_entropy_with_logits(refinement.gate(told), wanted).backward()
+            optimizer.step()
+    with torch.no_grad():
+        right = (refinement.shares(told) > 0.5) == (wanted > 0.5)
+    return float(right.float().mean())
 
 
 def _error(image: Tensor, target: Tensor) -> Tensor:

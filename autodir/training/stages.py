@@ -52,9 +52,7 @@ from autodir.training.locator import SHARE as LOCATOR_SHARE
 from autodir.training.locator import train_locator
 from autodir.training.loop import LoopOptions, processes
 from autodir.training.refinement import BATCH as REFINEMENT_BATCH
-from autodir.training.refinement import EMPHASIS as REFINEMENT_EMPHASIS
 from autodir.training.refinement import LEARNING_RATE as REFINEMENT_RATE
-from autodir.training.refinement import SHARE as REFINEMENT_SHARE
 from autodir.training.refinement import train_refinement
 from autodir.training.text import TextRecipe, train_text
 
@@ -234,11 +232,10 @@ def _refinement(stage: Stage) -> dict[str, Any]:
     model.eval()
     model.scm.refinement.train().requires_grad_(True)
     train_refinement(
-        model.scm, model.latent_diffusion(),
-        stage.batches.with_share(REFINEMENT_SHARE, REFINEMENT_EMPHASIS), _instructions(model),
-        stage.loop, stage.run_dir, batch=stage.batch(REFINEMENT_BATCH), crop=stage.crop,
+        model.scm, model.latent_diffusion(), stage.batches, _instructions(model), stage.loop,
+        stage.run_dir, batch=stage.batch(REFINEMENT_BATCH), crop=stage.crop,
     )  # fmt: skip
-    return {}
+    return {"experts": list(model.scm.refinement.experts)}
 
 
 def _calibration(stage: Stage) -> dict[str, Any]:

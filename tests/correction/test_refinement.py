@@ -1,22 +1,23 @@
-"""The refinement: where it starts, what it reads, how far it looks."""
+"""The experts: where they start, who asks for them, how far they look."""
 
 import pytest
 import torch
 from torch import Tensor
 
-from autodir.correction.refinement import Refinement
+from autodir.correction.refinement import LEAST_SHARE, Refinement
 from autodir.errors import ContractError
 
 
 def refinement(*, trained: bool = True, dilations: tuple[int, ...] = (1, 2)) -> Refinement:
-    """A small one; ``trained`` gives its zero weights the size that trained ones have."""
+    """A small one; ``trained``: endings that do something, and +1 asks for noise, -1 for rain."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        module = Refinement(embed_dim=5, width=8, dilations=dilations, hint=4)
+        module = Refinement(embed_dim=5, experts=("noise", "rain"), width=8, dilations=dilations)
         if trained:
-            for name, parameter in module.named_parameters():
-                if name.startswith(("ending", "shares")) or "film" in name:
-                    parameter.data = torch.randn(parameter.shape) * 0.1
+            for expert in module.experts.values():
+                expert.ending.weight.data = torch.randn(expert.ending.weight.shape) * 0.1
+            module.gate.weight.data = torch.tensor([[4.0], [-4.0]]).expand(2, 5).clone()
+            module.gate.bias.data.zero_()
     return module.eval().requires_grad_(False)
 
 
@@ -29,7 +30,9 @@ TOLD = torch.ones(2, 5)
 
 
 def test_fresh_refinement_adds_exactly_nothing() -> None:
-    assert not refinement(trained=False)(*three(16, 16), TOLD).any()
+    module = refinement(trained=False)
+    assert not module(*three(16, 16), TOLD).any()
+    assert not module.experts["noise"](*three(16, 16)).any()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 7), (1, 50), (33, 18)])
@@ -39,15 +42,30 @@ def test_any_size_is_refined(size: tuple[int, int]) -> None:
     assert bool(torch.isfinite(result).all())
 
 
-def test_each_of_the_three_images_and_the_instruction_is_read() -> None:
+def test_each_of_the_three_images_is_read() -> None:
     images, module = three(16, 16), refinement()
     expected = module(*images, TOLD)
     for index in range(3):
         changed = [image.clone() for image in images]
         changed[index] += 0.1
         assert not torch.allclose(module(*changed, TOLD), expected, atol=1e-4)
-    assert not torch.allclose(module(*images, -TOLD), expected, atol=1e-4)
     assert torch.equal(module(*images, TOLD), expected)
+
+
+def test_the_instruction_says_whose_answer_counts() -> None:
+    images, module = three(16, 16), refinement()
+    for told, key in ((TOLD, "noise"), (-TOLD, "rain")):
+        torch.testing.assert_close(module(*images, told), module.experts[key](*images))
+    between = module(*images, 0 * TOLD)
+    both = [module.experts[key](*images) for key in ("noise", "rain")]
+    torch.testing.assert_close(between, (both[0] + both[1]) / 2)
+
+
+def test_who_is_not_asked_is_not_computed() -> None:
+    module = refinement()
+    module.experts["rain"].forward = None  # type: ignore[assignment]  # would fail if called
+    assert float(module.shares(TOLD)[0, 1]) < LEAST_SHARE
+    assert module(*three(8, 8), TOLD).any()
 
 
 def test_photos_of_a_batch_do_not_know_of_each_other() -> None:
@@ -83,17 +101,3 @@ def test_configuration_builds_the_same_network() -> None:
     again.load_state_dict(module.state_dict())
     assert again.config == module.config
     assert torch.equal(again(*three(8, 8), TOLD), module(*three(8, 8), TOLD))
-
-
-def test_instructions_of_unit_norm_are_noticed_from_the_start() -> None:
-    """What a fresh network makes of two prompts differs by about as much as it is large."""
-    torch.manual_seed(0)
-    module = Refinement(embed_dim=64)
-    prompts = torch.nn.functional.normalize(torch.randn(8, 64), dim=1)
-    seen: list[Tensor] = []
-    module.body[0].film.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    with torch.no_grad():
-        module(*(torch.rand(8, 3, 8, 8) for _ in range(3)), prompts)
-    apart = float(seen[0].std(0).mean())
-    assert apart > 0.1
-    assert apart > 0.5 * float(seen[0].abs().mean())

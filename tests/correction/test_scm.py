@@ -186,10 +186,12 @@ def refined(*, trained: bool = True, tile: int = 768, overlap: int = 8) -> Struc
     module = corrector(trained=trained, embed_dim=5, tile=tile, overlap=overlap)
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        config = {"embed_dim": 5, "width": 8, "dilations": (1, 2), "hint": 4}
-        ending = module.add_refinement(config).ending
+        config = {"embed_dim": 5, "experts": ("noise",), "width": 8, "dilations": (1, 2)}
+        refinement = module.add_refinement(config)
         if trained:
+            ending = refinement.experts["noise"].ending
             ending.weight.data = torch.randn(ending.weight.shape) * 0.1
+            refinement.gate.bias.data.fill_(8.0)
     return module.eval().requires_grad_(False)
 
 
@@ -222,10 +224,10 @@ def test_refined_tiles_equal_the_whole() -> None:
 
 
 def test_refinement_without_an_instruction_is_refused() -> None:
+    deaf = corrector()
+    deaf.add_refinement({"embed_dim": 5, "width": 8, "dilations": (1,)})
     with pytest.raises(ContractError, match="instruction"):
-        corrector_without_text = corrector()
-        corrector_without_text.add_refinement({"embed_dim": 5, "width": 8, "dilations": (1,)})
-        corrector_without_text(photo(), photo(), None)
+        deaf(photo(), photo(), None)
 
 
 def test_configuration_builds_the_same_refinement() -> None:

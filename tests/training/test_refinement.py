@@ -1,4 +1,4 @@
-"""The refinement stage trains dense convolutions alone, on what the frozen parts made."""
+"""The refinement stage trains the experts alone, each on its degradation, and their gate."""
 
 import copy
 from pathlib import Path
@@ -14,7 +14,7 @@ from autodir.training.batches import Batches
 from autodir.training.instructions import Instructions
 from autodir.training.loop import LoopOptions
 from autodir.training.losses import relative_error
-from autodir.training.refinement import train_refinement
+from autodir.training.refinement import route, train_refinement
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +28,7 @@ def told(model: Model) -> Instructions:
     torch.manual_seed(0)
     model.eval()
     config = {"embed_dim": model.clip.embed_dim, "width": 16, "dilations": (1, 1)}
+    config |= {"experts": ("noise", "haze")}
     model.scm.add_refinement(config).train().requires_grad_(True)
     return Instructions(model.clip, model.taxonomy, load_phrases())
 
@@ -45,7 +46,7 @@ def test_stage_changes_the_refinement_alone(
     before = {name: copy.deepcopy(part.state_dict()) for name, part in model.modules.items()}
     options = LoopOptions(budget=1e6, max_steps=2, precision="bf16", log_every=1, warmup=1)
     diffusion = model.latent_diffusion() if sampled else None
-    train_refinement(model.scm, diffusion, batches, told, options, tmp_path, batch=4)
+    train_refinement(model.scm, diffusion, batches, told, options, tmp_path / "run", batch=4)
     changed = {
         f"{name}.{key}".split("refinement")[0]
         for name, part in model.modules.items()
@@ -53,28 +54,55 @@ def test_stage_changes_the_refinement_alone(
         if not torch.equal(before[name][key], value)
     }
     assert changed == {"scm."}
-    assert (tmp_path / "samples.png").is_file()
-    assert "beyond_db" in (tmp_path / "losses.csv").read_text()
+    for key in ("noise", "haze"):
+        assert (tmp_path / f"run-{key}" / "samples.png").is_file()
+        assert "beyond_db" in (tmp_path / f"run-{key}" / "losses.csv").read_text()
 
 
-def test_noise_is_learnt_in_a_few_steps(
-    model: Model, batches: Batches, told: Instructions, tmp_path: Path
+def test_each_expert_learns_its_own_degradation(
+    model: Model,
+    batches: Batches,
+    told: Instructions,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    noisy = batches.with_share(
-        (1.0, 0.0, 0.0), {key: float(key == "noise") for key in batches.keys}
-    )
+    drawn: list[dict[str, float]] = []
+    original = Batches.draw
+
+    def noted(self: Batches, *given, **named):  # type: ignore[no-untyped-def]
+        drawn.append(dict(self.emphasis or {}))
+        return original(self, *given, **named)
+
+    monkeypatch.setattr(Batches, "draw", noted)
     options = LoopOptions(
         budget=1e6, max_steps=60, precision="fp32", learning_rate=5e-3, warmup=5, ema=0.9
     )
-    train_refinement(model.scm, None, noisy, told, options, tmp_path, batch=6)
-    drawn = noisy.draw(12, 32, torch.Generator().manual_seed(9), least=0.4)
-    text = told.draw(drawn.label, torch.Generator().manual_seed(0)).pooled
+    train_refinement(model.scm, None, batches, told, options, tmp_path / "run", batch=6)
+    asked = [tuple(key for key, share in emphasis.items() if share) for emphasis in drawn]
+    assert set(asked) == {("noise",), ("haze",)}
+    assert asked == sorted(asked, key=[("noise",), ("haze",)].index)  # one after the other
+    noisy = batches.with_share(
+        (1.0, 0.0, 0.0), {key: float(key == "noise") for key in batches.keys}
+    )
+    seen = noisy.draw(12, 32, torch.Generator().manual_seed(9), least=0.4)
     with torch.no_grad():
-        refined = drawn.degraded + model.scm(drawn.degraded, drawn.degraded, text)
-        with model.scm.unrefined():
-            plain = drawn.degraded + model.scm(drawn.degraded, drawn.degraded, text)
-    errors = [float(relative_error(image, drawn.target).mean()) for image in (refined, plain)]
+        plain = seen.degraded
+        refined = plain + model.scm.refinement.experts["noise"](plain, plain, plain)  # type: ignore[union-attr]
+    errors = [float(relative_error(image, seen.target).mean()) for image in (refined, plain)]
     assert errors[0] < errors[1] - 0.1
+
+
+def test_the_gate_knows_what_is_meant(model: Model, told: Instructions) -> None:
+    refinement = model.scm.refinement
+    assert refinement is not None
+    before = {name: value.clone() for name, value in refinement.experts.state_dict().items()}
+    assert route(refinement, told, seed=0) > 0.95
+    prompts = told.encoder.encode([model.taxonomy.prompt(key) for key in ("noise", "haze", "rain")])
+    with torch.no_grad():
+        shares = refinement.shares(prompts.pooled)
+    assert (shares > 0.5).tolist() == [[True, False], [False, True], [False, False]]
+    after = refinement.experts.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_corrector_without_a_refinement_is_refused(
