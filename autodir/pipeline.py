@@ -23,7 +23,7 @@ from autodir.correction.recolor import keep_colors
 from autodir.correction.scm import StructureCorrector
 from autodir.correction.stage1 import Stage1, load_stage1
 from autodir.diagnosis.biqa import BiqaDiagnoser
-from autodir.diagnosis.guard import Guard
+from autodir.diagnosis.guard import Guard, not_ruled_out
 from autodir.diagnosis.manual import ListDiagnoser, PromptDiagnoser, SupportsDiagnose
 from autodir.diagnosis.maps import PresenceMap, limit, presence_maps
 from autodir.diagnosis.severity import estimate
@@ -169,6 +169,7 @@ class Restorer:
         rounds = len(options.prompt) or options.max_steps
         # 1 BIQA: views of the photo against the prompts.
         first = diagnosis = diagnoser.diagnose(current, remaining)
+        remaining = not_ruled_out(first, remaining)
         while diagnosis.main is not None and len(steps) < rounds and options.strength > 0:
             begun = time.perf_counter()
             # 2 to 5 Latent diffusion, structural correction, color.

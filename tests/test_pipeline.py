@@ -122,6 +122,25 @@ def test_each_degradation_is_repaired_at_most_once(restorer: Restorer) -> None:
     assert report.stopped == "no degradation left"
 
 
+@pytest.mark.parametrize(
+    ("trace", "expected"),
+    [(0.05, ["noise", "rain"]), (0.3, ["noise", "underexposure", "rain"])],
+)
+def test_darkness_that_the_first_look_did_not_see_is_no_later_discovery(
+    restorer: Restorer, monkeypatch: pytest.MonkeyPatch, trace: float, expected: list[str]
+) -> None:
+    diagnoser = pretend(restorer, "noise", "underexposure", "rain")
+    look = diagnoser.diagnose
+
+    def faint(pixels: Tensor, among: Taxonomy) -> Diagnosis:
+        seen = look(pixels, among)
+        return dataclasses.replace(seen, presence={**seen.presence, "underexposure": trace})
+
+    monkeypatch.setattr(diagnoser, "diagnose", faint)
+    report = restorer.restore(photo(), RestoreOptions(guard=False)).report
+    assert repaired(report) == expected
+
+
 @pytest.mark.parametrize("rounds", [0, 1, 3])
 def test_loop_ends_after_max_steps(restorer: Restorer, rounds: int) -> None:
     limited = RestoreOptions(**{**FREE.to_dict(), "max_steps": rounds})

@@ -10,6 +10,7 @@ from autodir.diagnosis.guard import (
     Guard,
     GuardOptions,
     dark_channel,
+    not_ruled_out,
     structure_agreement,
     tone_distance,
 )
@@ -211,3 +212,18 @@ def test_dark_channel_is_the_mean_of_the_darkest_neighbors() -> None:
     spotted = flat.clone()
     spotted[:, 1, ::8, ::8] = 0.1
     assert dark_channel(spotted) == pytest.approx(0.1)
+
+
+def test_what_lies_in_the_scene_is_looked_for_where_the_first_look_saw_a_trace() -> None:
+    seen = dict.fromkeys((one.key for one in TAXONOMY), 0.0) | {"haze": 0.2}
+    left = not_ruled_out(found("noise", seen), TAXONOMY)
+    assert {one.key for one in TAXONOMY} - {one.key for one in left} == {"underexposure"}
+    assert left.clean == TAXONOMY.clean
+    asked = TAXONOMY.without("haze")
+    assert {one.key for one in not_ruled_out(found("noise", seen), asked)} == {
+        one.key for one in asked
+    } - {"underexposure"}
+
+
+def test_a_first_look_without_presence_rules_nothing_out() -> None:
+    assert not_ruled_out(found("noise", {}), TAXONOMY) == TAXONOMY
