@@ -75,10 +75,10 @@ OF_THE_SCENE = frozenset({"haze", "underexposure"})
 LEAST_TRACE = 0.1
 """Presence of those in the first look, below which later looks do not ask for them.
 
-A photo without its noise is smoother than any that the diagnosis has learnt from, and at times looks
-hazy or dark to it: on held-out photos with noise alone 4 % and 15 % of the repaired ones did. With
-this limit none and 4 % do, and 94 % and 85 % of those are still repaired where haze or darkness
-really lay under the noise.
+A photo without its noise is smoother than any that the diagnosis has learnt from, and at times
+looks hazy or dark to it: on held-out photos with noise alone 4 % and 15 % of the repaired ones did.
+With this limit none and 4 % do, and 94 % and 85 % of those where haze or darkness really lay under
+the noise are still repaired.
 """
 
 
