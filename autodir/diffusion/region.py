@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -177,10 +177,12 @@ def region_adaptive(
 
 def _descend(x0: Tensor, target: Target, factor: float) -> Tensor:
     """``x0`` − step · ∇L, the step at most the one to the minimum along the gradient."""
-    with torch.enable_grad():
-        start = x0.detach().requires_grad_(True)
+    # A caller may be in inference mode, whose tensors take part in no gradient: copies may.
+    with torch.inference_mode(False), torch.enable_grad():
+        start = x0.detach().clone().requires_grad_(True)
+        own = replace(target, values=target.values.clone(), weight=target.weight.clone())
         seen = target.decode(start)
-        (gradient,) = torch.autograd.grad(target.loss(seen).sum(), start)
+        (gradient,) = torch.autograd.grad(own.loss(seen).sum(), start)
     # How the picture changes along the gradient, from a step too small to leave the straight part.
     squared = gradient.square().sum((1, 2, 3), keepdim=True)
     probe = _PROBE * x0.square().sum((1, 2, 3), keepdim=True).clamp_min(1e-12).sqrt()

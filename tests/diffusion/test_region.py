@@ -179,3 +179,18 @@ def test_latents_are_compared_without_a_decoder() -> None:
 def test_impossible_settings_are_refused(values: dict[str, float]) -> None:
     with pytest.raises(ContractError):
         RegionGuidance(**values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("make", [lambda p: pixel_target(p, identity), None])
+def test_inference_mode_of_the_caller_is_no_obstacle(make) -> None:  # type: ignore[no-untyped-def]
+    settings = RegionGuidance(strength=0.5)
+    results = []
+    for mode in (torch.inference_mode, torch.no_grad):
+        with mode():
+            shown = picture() * 0.5
+            target = make(shown) if make else latent_target(shown, shown * 2 - 1)
+            guided = region_adaptive(guess, target, settings, SCHEDULE, SIGMAS)
+            x = torch.zeros(1, 3, 16, 16)
+            results.append(guided(x, SIGMAS[3:4], COND))
+    assert not torch.equal(results[0], torch.full_like(results[0], 0.3))
+    assert torch.equal(results[0].clone(), results[1])
