@@ -6,26 +6,27 @@ Apart from the suites because it measures one sampler alone: no diagnosis, no co
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from autodir.checkpoint import load_model
+from autodir.checkpoint import info, load_model
 from autodir.diffusion.dreamclean import DreamClean
 from autodir.diffusion.model import LatentDiffusion
 from autodir.evaluation.metrics import psnr
+from autodir.evaluation.provenance import circumstances
+from autodir.evaluation.suite import SCHEMA, result_path, write_result
 from autodir.imaging.io import read
 from autodir.records import Mixture, NoiseSource
 from autodir.synthesis.specification import degrade, parse_degradation
 from autodir.techniques import TechniqueOptions
 from autodir.training.data import SUFFIXES
 
+RESULTS = Path(__file__).resolve().parent / "results"
 BLIND = Mixture(phrases=("A photo",), weights=(1.0,))
 """Any phrase will do: this sampler hears none."""
 
@@ -41,7 +42,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--limit", type=int, default=4, help="at most so many photos")
     parser.add_argument("--side", type=int, default=128, help="side of the central crop")
     parser.add_argument("--model", default="small")
-    parser.add_argument("--out", type=Path, help="JSON file to write")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder, or a .json file")
     return parser.parse_args(arguments)
 
 
@@ -84,6 +85,37 @@ def pairs_of(options: argparse.Namespace) -> list[tuple[Tensor, Tensor]]:
     return pairs
 
 
+def report(
+    rows: Sequence[dict[str, Any]], before: float, options: argparse.Namespace
+) -> dict[str, Any]:
+    """The result file: the table, and every figure behind it."""
+    about = info(options.model)
+    note = (
+        f"{options.chain}, {options.limit} photos cut to {options.side}², input {before:.2f} dB; "
+        f"{options.steps} levels from {options.depth:g} of the chain, the U-Net hears nothing of "
+        "photo or prompt."
+    )
+    return {
+        "schema": SCHEMA,
+        "suite": "dreamclean",
+        "title": "What γ buys and costs",
+        "kind": "speed",
+        "model": {"name": about.name, "sha256": about.sha256},
+        "circumstances": circumstances(),
+        "columns": ["γ", "old noise kept", "PSNR to clean", "PSNR to input", "evaluations", "s"],
+        "rows": [
+            [
+                f"{row['gamma']:g}", f"{row['kept']:.3f}", f"{row['psnr_to_clean']:.2f}",
+                f"{row['psnr_to_input']:.2f}", str(row["evaluations"]), f"{row['seconds']:.2f}",
+            ]
+            for row in rows
+        ],
+        "notes": [note],
+        "input_psnr": before,
+        "figures": list(rows),
+    }  # fmt: skip
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table; 0 where it ended."""
     options = parse(arguments)
@@ -92,20 +124,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     before = statistics.mean(psnr(degraded, clean) for clean, degraded in pairs)
     rows = measure(diffusion, pairs, options)
     print(f"{options.chain}, {len(pairs)} photos, input {before:.2f} dB, depth {options.depth}")
-    print("| γ | old noise kept | PSNR to clean | PSNR to input | evaluations | s |")
-    print("| --: | --: | --: | --: | --: | --: |")
-    for row in rows:
-        print(
-            f"| {row['gamma']:g} | {row['kept']:.3f} | {row['psnr_to_clean']:.2f} | "
-            f"{row['psnr_to_input']:.2f} | {row['evaluations']} | {row['seconds']:.2f} |"
-        )
-    if options.out is not None:
-        document = {
-            "chain": options.chain, "photos": len(pairs), "input_psnr": before,
-            "depth": options.depth, "steps": options.steps, "model": options.model,
-            "torch": torch.__version__, "rows": rows,
-        }  # fmt: skip
-        options.out.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    result = report(rows, before, options)
+    write_result(result, result_path(options.out, result))
+    for cells in result["rows"]:
+        print("  ".join(cells))
     return 0
 
 

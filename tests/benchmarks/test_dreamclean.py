@@ -24,9 +24,11 @@ def test_one_row_for_each_gamma(
         "--gammas", "0", "0.5", "--out", str(out),
     ]  # fmt: skip
     assert program("dreamclean").main(arguments) == 0
-    rows = json.loads(out.read_text())["rows"]
-    assert [row["gamma"] for row in rows] == [0, 0.5]
-    assert [row["evaluations"] for row in rows] == [4, 6]
-    assert rows[1]["kept"] == 0.25
-    assert rows[0]["psnr_to_clean"] != rows[1]["psnr_to_clean"]
-    assert "| 0.5 | 0.250 |" in capsys.readouterr().out
+    result = json.loads(out.read_text())
+    figures = result["figures"]
+    assert [row["gamma"] for row in figures] == [0, 0.5]
+    assert [row["evaluations"] for row in figures] == [4, 6]
+    assert figures[1]["kept"] == 0.25
+    assert figures[0]["psnr_to_clean"] != figures[1]["psnr_to_clean"]
+    assert result["rows"][1][:2] == ["0.5", "0.250"]
+    assert "0.5  0.250" in capsys.readouterr().out
