@@ -176,11 +176,12 @@ def not_ruled_out(first: Diagnosis, among: Taxonomy) -> Taxonomy:
         first: the diagnosis of the photo as it came.
         among: what the user asked for.
     """
-    for degradation in tuple(among):
-        trace = first.presence.get(degradation.key, 1.0)
-        if degradation.key in OF_THE_SCENE and trace < LEAST_TRACE:
-            among = among.without(degradation)
-    return among
+    unseen = [
+        one
+        for one in among
+        if one.key in OF_THE_SCENE and first.presence.get(one.key, 1.0) < LEAST_TRACE
+    ]
+    return among.without(*unseen)
 
 
 def tone_distance(first: Tensor, second: Tensor) -> float:

@@ -104,6 +104,10 @@ class Batches:
             emphasis=emphasis, chain=self.chain,
         )  # fmt: skip
 
+    def alone(self, key: str) -> Batches:
+        """The same photos and pairs with one degradation and nothing else."""
+        return self.with_share((1.0, 0.0, 0.0), {one: float(one == key) for one in self.keys})
+
     def with_chain(self, chain: str | None) -> Batches:
         """The same photos, pairs and shares, low resolution degraded by another chain."""
         return Batches(

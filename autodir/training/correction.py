@@ -16,7 +16,7 @@ from autodir.records import NoiseSource, TextEmbedding
 from autodir.training.batches import Batches, Drawn
 from autodir.training.instructions import Instructions
 from autodir.training.loop import LoopOptions, fit
-from autodir.training.losses import relative_error
+from autodir.training.losses import decibels_gained, relative_error
 from autodir.training.replay import Replay
 from autodir.training.samples import save_sheet
 
@@ -101,13 +101,7 @@ def train_correction(  # noqa: PLR0913 - the recipe in full
         degraded, restored, target, told = replay.draw(generator, progress)
         result = restored + network(degraded, restored, told)
         with torch.no_grad():
-            gain = (
-                10
-                * (
-                    (degraded - target).square().mean((1, 2, 3)).clamp_min(1e-5)
-                    / (result - target).square().mean((1, 2, 3)).clamp_min(1e-5)
-                ).log10()
-            )
+            gain = decibels_gained(degraded, result, target)
         return relative_error(result, target).mean(), {"gain_db": gain.mean()}
 
     show = torch.Generator().manual_seed(1)

@@ -34,6 +34,22 @@ def relative_error(restored: Tensor, target: Tensor, floor: float = 3e-4) -> Ten
     return loss
 
 
+def decibels_gained(before: Tensor, after: Tensor, target: Tensor, floor: float = 1e-5) -> Tensor:
+    """How much nearer each image came to its target: the change of its PSNR.
+
+    Args:
+        before, after, target: (B, 3, H, W).
+        floor: squared error that counts as none.
+
+    Returns:
+        (B,) decibels.
+    """
+    errors = [
+        (image - target).square().mean((1, 2, 3)).clamp_min(floor) for image in (before, after)
+    ]
+    return 10 * (errors[0] / errors[1]).log10()
+
+
 def fidelity_loss(probabilities: Tensor, labels: Tensor) -> Tensor:
     """1 - Σ_c sqrt(y_c · p̂_c), the fidelity loss of AutoDIR: (B, K) and (B, K) → (B,)."""
     return 1 - (labels * probabilities + EPSILON).sqrt().sum(-1)

@@ -21,7 +21,7 @@ from autodir.training.batches import Batches
 from autodir.training.correction import restored_of
 from autodir.training.instructions import Instructions
 from autodir.training.loop import LoopOptions, fit
-from autodir.training.losses import relative_error
+from autodir.training.losses import decibels_gained, relative_error
 from autodir.training.replay import Replay
 from autodir.training.samples import save_sheet
 
@@ -78,11 +78,8 @@ def train_refinement(  # noqa: PLR0913 - the recipe in full
     own = replace(options, budget=options.budget / len(refinement.experts))
     for key, expert in refinement.experts.items():
         assert isinstance(expert, Expert)
-        alone = batches.with_share(
-            (1.0, 0.0, 0.0), {one: float(one == key) for one in batches.keys}
-        )
         _train_expert(
-            expert, corrector, diffusion, alone, instructions, own,
+            expert, corrector, diffusion, batches.alone(key), instructions, own,
             run_dir.with_name(f"{run_dir.name}-{key}"), (batch, crop or CROP, reuse),
         )  # fmt: skip
     route(refinement, instructions, options.seed)
@@ -125,7 +122,7 @@ def _train_expert(
         result = corrected + network(degraded, restored, corrected)
         with torch.no_grad():
             gains = {
-                name: (10 * (_error(before, target) / _error(result, target)).log10()).mean()
+                name: decibels_gained(before, result, target).mean()
                 for name, before in (("gain_db", degraded), ("beyond_db", corrected))
             }
         return relative_error(result, target, FLOOR).mean(), gains
@@ -170,7 +167,3 @@ def route(refinement: Refinement, instructions: Instructions, seed: int) -> floa
     with torch.no_grad():
         right = (refinement.shares(told) > 0.5) == (wanted > 0.5)
     return float(right.float().mean())
-
-
-def _error(image: Tensor, target: Tensor) -> Tensor:
-    return (image - target).square().mean((1, 2, 3)).clamp_min(1e-5)

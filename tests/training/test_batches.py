@@ -118,3 +118,9 @@ def test_samples_of_low_resolution_follow_the_chain_that_is_asked_for(
 def test_least_severity_sinks_and_stays() -> None:
     shares = [least_severity((0.5, 0.4, 0.08), progress) for progress in (0.0, 0.2, 0.4, 1.0)]
     assert shares == pytest.approx([0.5, 0.25, 0.08, 0.08])
+
+
+def test_one_degradation_alone(batches: Batches, model: Model) -> None:
+    drawn = batches.alone("rain").draw(12, 32, torch.Generator().manual_seed(0))
+    assert set(drawn.label.tolist()) == {model.taxonomy.index("rain")}
+    assert drawn.presence.sum(1).tolist() == [1.0] * 12

@@ -20,7 +20,7 @@ def small_photos(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_darkness_is_found_everywhere(model: Model, batches: Batches, tmp_path: Path) -> None:
     keys = tuple(degradation.key for degradation in model.taxonomy)
-    dark = batches.with_share((1.0, 0.0, 0.0), {key: float(key == "underexposure") for key in keys})
+    dark = batches.alone("underexposure")
     torch.manual_seed(0)
     locator = Locator(degradations=len(keys), width=8, inner=16, dilations=(1, 2))
     options = LoopOptions(

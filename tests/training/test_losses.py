@@ -7,6 +7,7 @@ import torch
 
 from autodir.training.losses import (
     clean_target_loss,
+    decibels_gained,
     fidelity_loss,
     presence_loss,
     relative_error,
@@ -65,3 +66,12 @@ def test_presence_loss_by_hand() -> None:
     present = torch.tensor([[1.0, 0.0]])
     expected = (math.log(2) + math.log(1 + math.exp(2))) / 2
     assert float(presence_loss(logits, present)) == pytest.approx(expected)
+
+
+def test_a_tenth_of_the_error_is_twenty_decibels() -> None:
+    target = torch.zeros(2, 3, 4, 4)
+    before = torch.stack([torch.full((3, 4, 4), 0.5), torch.full((3, 4, 4), 0.2)])
+    gained = decibels_gained(before, before / torch.tensor([10.0, 1.0]).view(2, 1, 1, 1), target)
+    torch.testing.assert_close(gained, torch.tensor([20.0, 0.0]))
+    exact = decibels_gained(before, target, target)
+    torch.testing.assert_close(exact, 10 * (torch.tensor([0.25, 0.04]) / 1e-5).log10())

@@ -81,10 +81,7 @@ def test_each_expert_learns_its_own_degradation(
     asked = [tuple(key for key, share in emphasis.items() if share) for emphasis in drawn]
     assert set(asked) == {("noise",), ("haze",)}
     assert asked == sorted(asked, key=[("noise",), ("haze",)].index)  # one after the other
-    noisy = batches.with_share(
-        (1.0, 0.0, 0.0), {key: float(key == "noise") for key in batches.keys}
-    )
-    seen = noisy.draw(12, 32, torch.Generator().manual_seed(9), least=0.4)
+    seen = batches.alone("noise").draw(12, 32, torch.Generator().manual_seed(9), least=0.4)
     with torch.no_grad():
         plain = seen.degraded
         refined = plain + model.scm.refinement.experts["noise"](plain, plain, plain)  # type: ignore[union-attr]
