@@ -60,6 +60,8 @@ FORMAT = "autodir.model/1"
 PARTS = ("clip", "biqa", "vae", "unet", "scheduler", "scm")
 OPTIONAL_PARTS = ("adapter", "cfw", "text")
 """Folders of a model, and those that it may have; what else lies beside them is not part of it."""
+EIGHT_BIT = {"small": ("unet",)}
+"""Parts whose weights a scale stores in eight bits: their error is far below the sampling's."""
 RUNS = ".training"
 """Folder in which training keeps logs, samples and resumable states; never part of the model."""
 INDEX, CONFIG, SUMS = "model_index.json", "config.json", "SHA256SUMS"
@@ -246,7 +248,8 @@ def save_model(model: Model, folder: Path, dtype: torch.dtype = torch.float16) -
     """
     save_settings(model, folder)
     for name, module in model.modules.items():
-        write(module.state_dict().items(), folder / name, dtype)
+        few = name in EIGHT_BIT.get(model.scale, ())
+        write(module.state_dict().items(), folder / name, dtype, eight_bit=few)
     sign(folder)
 
 

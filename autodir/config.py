@@ -272,6 +272,9 @@ class TrainOptions(Options):
     kind: str = option(
         "sft", "Of adapter: spatial feature transform or IRControlNet.", choices=ADAPTERS
     )
+    experts: tuple[str, ...] = option(
+        (), "Of refinement: train these degradations' experts alone.", text="commas"
+    )
     second_order: str | None = option(
         None, "Published chain that degrades the samples of low resolution.", choices=CHAINS
     )

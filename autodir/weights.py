@@ -24,7 +24,11 @@ WEIGHTS = "model.safetensors"
 """The file of a part that fits into one; a larger part has `SHARDS` and the files it names."""
 SHARDS = "model.safetensors.index.json"
 SHARD_BYTES = 256 * 2**20
+SCALE = ".scale"
+"""Behind the name of a tensor in eight bits: the tensor of its scales, one for each first index."""
 _PENDING = ".part"
+_LEAST_ROW = 64
+"""Shorter rows are not worth their scales."""
 
 
 def without_values() -> AbstractContextManager[None]:
@@ -41,11 +45,31 @@ def stored(value: Tensor, dtype: torch.dtype) -> Tensor:
     return cast_value if bool(torch.isfinite(cast_value).all()) else value
 
 
+def quantized(value: Tensor) -> tuple[Tensor, Tensor]:
+    """A weight in eight bits: integers q of ±127 and scales s, row by row, with value ≈ q · s.
+
+    Rounding to nearest keeps every element within s / 2 of what it was, and a second time changes
+    nothing (absmax quantization; LLM.int8(), arXiv:2208.07339, §2).
+
+    Args:
+        value: (N, ...), finite.
+
+    Returns:
+        int8 of the same shape, and float32 (N, 1, ...).
+    """
+    value = value.detach().cpu().float()
+    scale = value.flatten(1).abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny) / 127
+    scale = scale.view(-1, *[1] * (value.ndim - 1))
+    return (value / scale).round().to(torch.int8).contiguous(), scale
+
+
 def write(
     tensors: Iterable[tuple[str, Tensor]],
     folder: Path,
     dtype: torch.dtype,
     shard_bytes: int = SHARD_BYTES,
+    *,
+    eight_bit: bool = False,
 ) -> None:
     """Write named tensors, holding one shard of them in memory at a time.
 
@@ -54,6 +78,7 @@ def write(
         folder: created if missing; weight files of an earlier call are replaced.
         dtype: of the floating-point values, but for those that it cannot hold.
         shard_bytes: a file is closed before it would grow beyond this.
+        eight_bit: keep matrices and kernels as `quantized`; vectors stay in ``dtype``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     shards: list[dict[str, int]] = []
@@ -65,10 +90,13 @@ def write(
         shard.clear()
 
     for name, value in tensors:
-        kept = stored(value, dtype)
-        if shard and sum(other.nbytes for other in shard.values()) + kept.nbytes > shard_bytes:
+        kept = {name: stored(value, dtype)}
+        if eight_bit and value.ndim > 1 and value[0].numel() >= _LEAST_ROW:
+            kept[name], kept[name + SCALE] = quantized(value)
+        size = sum(part.nbytes for part in kept.values())
+        if shard and sum(other.nbytes for other in shard.values()) + size > shard_bytes:
             close()
-        shard[name] = kept
+        shard |= kept
     close()
     names = [WEIGHTS]
     if len(shards) > 1:
@@ -114,14 +142,20 @@ def files(folder: Path, stem: str = "model") -> list[Path]:
 def read(folder: Path, stem: str = "model") -> Iterator[tuple[str, Tensor]]:
     """Names and values of the stored tensors; each value lives in the file until it is copied.
 
+    What was stored in eight bits comes in float32.
+
     Raises:
         CheckpointError: a file is missing or malformed.
     """
     for path in files(folder, stem):
         try:
             with safe_open(path, framework="pt") as opened:
+                names = set(opened.keys())
                 for name in opened.keys():  # noqa: SIM118 - not a mapping
-                    yield name, opened.get_tensor(name)
+                    if name + SCALE in names:
+                        yield name, opened.get_tensor(name) * opened.get_tensor(name + SCALE)
+                    elif name.removesuffix(SCALE) == name or name.removesuffix(SCALE) not in names:
+                        yield name, opened.get_tensor(name)
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f"{path} cannot be read: {error}") from error
 

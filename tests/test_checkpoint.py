@@ -1,6 +1,7 @@
 """Model folders come back as they were written, and anything else is refused with a reason."""
 
 import copy
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -82,6 +83,22 @@ def test_half_precision_folder_is_within_its_rounding(
         stored = loaded.modules[name].state_dict()
         for key, value in module.state_dict().items():
             torch.testing.assert_close(stored[key], value, rtol=1e-3, atol=1e-6)
+
+
+def test_small_stores_its_u_net_in_eight_bits(
+    tiny_model: Model, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    save_model(dataclasses.replace(tiny_model, scale="small"), tmp_path / "small")
+    sizes = [
+        (folder / "unet" / "model.safetensors").stat().st_size
+        for folder in (tmp_path / "small", tiny_model_folder)
+    ]
+    assert sizes[0] < 0.8 * sizes[1]
+    stored = load_model(tmp_path / "small").unet.state_dict()
+    for key, value in tiny_model.unet.state_dict().items():
+        step = value.flatten(1).abs().amax(1) if value.ndim > 1 else value.abs()
+        limit = step.view(-1, *[1] * (value.ndim - 1)) / 127
+        assert bool(((stored[key] - value).abs() <= 0.51 * limit + 1e-6).all())
 
 
 def test_saving_twice_writes_the_same_hashes(tiny_model_folder: Path, tmp_path: Path) -> None:

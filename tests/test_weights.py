@@ -10,7 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from autodir.errors import CheckpointError
-from autodir.weights import SHARDS, WEIGHTS, files, fill, read, stored, without_values, write
+from autodir.weights import (
+    SHARDS,
+    WEIGHTS,
+    files,
+    fill,
+    quantized,
+    read,
+    stored,
+    without_values,
+    write,
+)
 
 TENSORS = {f"t{number}": torch.full((100,), float(number)) for number in range(5)}
 
@@ -121,3 +131,54 @@ def test_damaged_index_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / SHARDS).write_text(text)
     with pytest.raises(CheckpointError):
         files(tmp_path)
+
+
+def test_eight_bits_are_within_half_a_step_of_each_row() -> None:
+    value = torch.randn(6, 4, 3, 3, generator=torch.Generator().manual_seed(0))
+    value *= torch.logspace(-6, 3, 6).view(-1, 1, 1, 1)
+    value[2] = 0
+    whole, scale = quantized(value)
+    assert whole.dtype == torch.int8
+    assert scale.shape == (6, 1, 1, 1)
+    assert bool(((whole * scale - value).abs() <= scale * 0.5001).all())
+    assert not (whole * scale)[2].any()
+
+
+def test_a_module_in_eight_bits_takes_half_the_bytes_and_stays_as_it_is(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(64, 64, 3), nn.BatchNorm2d(64), nn.Linear(64, 5))
+    sizes = {}
+    for name, few in (("wide", False), ("narrow", True), ("again", True)):
+        write(module.state_dict().items(), tmp_path / name, torch.float16, eight_bit=few)
+        sizes[name] = sum(path.stat().st_size for path in (tmp_path / name).iterdir())
+        before = [value.clone() for value in module.state_dict().values()]
+        fill(module, tmp_path / name)
+        if name == "narrow":
+            errors = [
+                float((new - old).abs().max())
+                for new, old in zip(module.state_dict().values(), before, strict=True)
+            ]
+            assert 0 < max(errors) < 1e-3
+        if name == "again":  # what was rounded once is not rounded again
+            assert all(
+                torch.equal(new, old)
+                for new, old in zip(module.state_dict().values(), before, strict=True)
+            )
+    assert sizes["narrow"] < 0.6 * sizes["wide"]
+
+
+def test_scales_lie_in_the_file_of_their_weights(tmp_path: Path) -> None:
+    weights = {f"t{number}": torch.randn(8, 100) for number in range(4)}
+    write(weights.items(), tmp_path, torch.float32, shard_bytes=900, eight_bit=True)
+    assert len(files(tmp_path)) == 4
+    read_back = dict(read(tmp_path))
+    assert set(read_back) == set(weights)
+    for name, value in weights.items():
+        assert torch.allclose(read_back[name], value, atol=0.03)
+
+
+def test_a_weight_may_be_called_scale(tmp_path: Path) -> None:
+    """As the normalizations of some networks are."""
+    named = {"norm.scale": torch.ones(3), "scale": torch.ones(2)}
+    write(named.items(), tmp_path, torch.float32, eight_bit=True)
+    assert set(dict(read(tmp_path))) == set(named)

@@ -8,6 +8,7 @@ arXiv:1710.04026) that nothing else disturbs, and hardly in hours by one that al
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -106,7 +107,7 @@ class Refinement(nn.Module):
         dilations: Sequence[int] = (1, 1, 2, 2, 1),
     ) -> None:
         super().__init__()
-        self.config = {
+        self.config: dict[str, Any] = {
             "embed_dim": embed_dim, "experts": list(experts), "width": width,
             "dilations": list(dilations),
         }  # fmt: skip
@@ -115,6 +116,22 @@ class Refinement(nn.Module):
         nn.init.zeros_(self.gate.weight)
         nn.init.constant_(self.gate.bias, _SHUT)
         self.experts = nn.ModuleDict({key: Expert(width, dilations) for key in experts})
+
+    def add_expert(self, key: str) -> Expert:
+        """The expert of a degradation; a fresh one, not asked for yet, where it has none."""
+        known = list(self.experts)
+        if key not in known:
+            old = self.gate
+            fresh = Expert(int(self.config["width"]), self.config["dilations"])
+            self.experts[key] = fresh.to(old.weight)
+            self.gate = nn.Linear(self.embed_dim, len(known) + 1).to(old.weight)
+            with torch.no_grad():
+                self.gate.weight.zero_()[: len(known)] = old.weight
+                self.gate.bias.fill_(_SHUT)[: len(known)] = old.bias
+            self.config["experts"] = [*known, key]
+        expert = self.experts[key]
+        assert isinstance(expert, Expert)
+        return expert
 
     @property
     def reach(self) -> int:

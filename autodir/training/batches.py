@@ -28,6 +28,9 @@ REAL_SHARE: Mapping[str, float] = {
     "low_resolution": 0.2,
 }
 """Of the samples whose degradation has real pairs, the share that is replaced by one."""
+BLIND = ("realesrgan", "stablesr")
+"""Chains of degradation (`autodir.synthesis.second_order`) that take turns with plain shrinking for
+photos of low resolution; half of the batches know them, unless one is asked for."""
 
 
 def least_severity(limits: tuple[float, float, float], progress: float) -> float:
@@ -114,6 +117,15 @@ class Batches:
             self.photos, self.pairs, self.taxonomy, device=self.device, share=self.share,
             emphasis=self.emphasis, chain=chain,
         )  # fmt: skip
+
+    def with_blind(self) -> list[Batches]:
+        """Sources to choose from for each batch: half of them as they are, half with blind chains.
+
+        Where a chain was chosen already, it is the only one.
+        """
+        if self.chain is not None:
+            return [self]
+        return [self] * len(BLIND) + [self.with_chain(chain) for chain in BLIND]
 
     def draw(
         self,

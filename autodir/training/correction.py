@@ -30,9 +30,6 @@ In the others the degraded photo takes their place, so that the correction also 
 """
 REUSED = 3
 """Steps for each new batch: sampling one costs as much as a step."""
-BLIND = ("realesrgan", "stablesr")
-"""Chains of degradation (`autodir.synthesis.second_order`) that take turns with plain shrinking for
-photos of low resolution; half of the batches know them, unless one is asked for."""
 ENLARGED = 0.3
 """Share of the sampled batches that are sampled on a copy of half the size.
 
@@ -82,8 +79,7 @@ def train_correction(  # noqa: PLR0913 - the recipe in full
     """
     side = crop or CROP
 
-    blind = [] if batches.chain else [batches.with_chain(chain) for chain in BLIND]
-    sources = [batches] * max(1, len(blind)) + blind
+    sources = batches.with_blind()
 
     def make(generator: torch.Generator, progress: float) -> list[Tensor]:
         source = sources[int(torch.randint(len(sources), (), generator=generator))]

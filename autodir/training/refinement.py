@@ -6,6 +6,7 @@ corrected crop serves many steps, and no expert sees what is another's.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,6 +50,7 @@ def train_refinement(  # noqa: PLR0913 - the recipe in full
     options: LoopOptions,
     run_dir: Path,
     *,
+    experts: Sequence[str] = (),
     batch: int = BATCH,
     crop: int | None = None,
     reuse: int = REUSED,
@@ -62,6 +64,8 @@ def train_refinement(  # noqa: PLR0913 - the recipe in full
         instructions: source of the text embeddings.
         options: schedule and budget of all of them together.
         run_dir: logs, samples and resumable state of each, in ``<run_dir>-<degradation>``.
+        experts: the degradations whose experts are trained, fresh ones where there are none yet;
+            all that the corrector has by default.
         batch: windows in a step, and crops in a new batch.
         crop: side of the crops in pixels; `CROP` by default.
         reuse: steps for each new batch.
@@ -75,11 +79,11 @@ def train_refinement(  # noqa: PLR0913 - the recipe in full
     refinement = corrector.refinement
     if refinement is None:
         raise ContractError("this corrector has no refinement to train")
-    own = replace(options, budget=options.budget / len(refinement.experts))
-    for key, expert in refinement.experts.items():
-        assert isinstance(expert, Expert)
+    keys = tuple(experts) or tuple(refinement.experts)
+    own = replace(options, budget=options.budget / len(keys))
+    for key in keys:
         _train_expert(
-            expert, corrector, diffusion, batches.alone(key), instructions, own,
+            refinement.add_expert(key), corrector, diffusion, batches.alone(key), instructions, own,
             run_dir.with_name(f"{run_dir.name}-{key}"), (batch, crop or CROP, reuse),
         )  # fmt: skip
     route(refinement, instructions, options.seed)
@@ -99,10 +103,12 @@ def _train_expert(
     """Train one expert in place at w = 1 and full share, loss in decibels of each image."""
     batch, side, reuse = recipe
     window = min(WINDOW, side)
+    sources = batches.with_blind()
 
     @torch.no_grad()
     def make(generator: torch.Generator, progress: float) -> list[Tensor]:
-        drawn = batches.draw(batch, side, generator)
+        source = sources[int(torch.randint(len(sources), (), generator=generator))]
+        drawn = source.draw(batch, side, generator)
         told = instructions.draw(drawn.label, generator)
         restored = restored_of(diffusion, drawn, told, generator, SAMPLED)
         with corrector.unrefined():

@@ -224,18 +224,21 @@ def _correction(stage: Stage) -> dict[str, Any]:
 
 def _refinement(stage: Stage) -> dict[str, Any]:
     model = stage.model
-    if model.scm.refinement is None:
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(stage.options.seed)
-            model.scm.add_refinement({"embed_dim": model.clip.embed_dim})
-    assert model.scm.refinement is not None
+    asked = [model.taxonomy.get(key).key for key in stage.options.experts]
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(stage.options.seed)
+        refinement = model.scm.refinement or model.scm.add_refinement(
+            {"embed_dim": model.clip.embed_dim} | ({"experts": asked} if asked else {})
+        )
+        for key in asked:
+            refinement.add_expert(key)
     model.eval()
-    model.scm.refinement.train().requires_grad_(True)
+    refinement.train().requires_grad_(True)
     train_refinement(
         model.scm, model.latent_diffusion(), stage.batches, _instructions(model), stage.loop,
-        stage.run_dir, batch=stage.batch(REFINEMENT_BATCH), crop=stage.crop,
+        stage.run_dir, experts=asked, batch=stage.batch(REFINEMENT_BATCH), crop=stage.crop,
     )  # fmt: skip
-    return {"experts": list(model.scm.refinement.experts)}
+    return {"experts": asked or list(refinement.experts)}
 
 
 def _calibration(stage: Stage) -> dict[str, Any]:

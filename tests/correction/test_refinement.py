@@ -90,6 +90,20 @@ def test_reach_is_how_far_a_pixel_is_felt(dilations: tuple[int, ...]) -> None:
     assert module.reach - 4 <= far <= module.reach
 
 
+def test_a_further_expert_changes_no_answer_until_it_is_asked_for() -> None:
+    module, images = refinement(), three(16, 16)
+    expected = module(*images, TOLD)
+    noise, fresh = module.experts["noise"], module.add_expert("haze")
+    assert torch.equal(module(*images, TOLD), expected)
+    assert list(module.experts) == module.config["experts"] == ["noise", "rain", "haze"]
+    assert module.shares(TOLD).shape == (2, 3)
+    assert module.add_expert("haze") is fresh
+    assert module.add_expert("noise") is noise
+    again = Refinement(**module.config)
+    again.load_state_dict(module.state_dict())
+    assert torch.equal(again.eval()(*images, TOLD), expected)
+
+
 def test_instruction_of_another_width_is_refused() -> None:
     with pytest.raises(ContractError, match="5"):
         refinement()(*three(8, 8), torch.ones(2, 6))

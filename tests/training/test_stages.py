@@ -8,7 +8,7 @@ import torch
 from autodir.checkpoint import Model
 from autodir.config import TRAINING_PARTS, TrainOptions
 from autodir.diagnosis.contrastive import ContrastiveHead
-from autodir.errors import ConfigError
+from autodir.errors import ConfigError, PromptError
 from autodir.training import correction, locator, refinement
 from autodir.training.batches import Batches
 from autodir.training.loop import LoopOptions
@@ -70,6 +70,28 @@ def test_refinement_stage_makes_a_refinement_once(
     assert first is not None
     run(stage_of(model, batches, tmp_path, batch=2))
     assert model.scm.refinement is first
+
+
+def test_chosen_experts_are_added_to_those_that_stand(
+    model: Model, batches: Batches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refinement, "CROP", 32)
+    run = STAGES["refinement"][1]
+    assert run(stage_of(model, batches, tmp_path, batch=2, experts=("Noise",))) == {
+        "experts": ["noise"]
+    }
+    assert model.scm.refinement is not None
+    before = {
+        name: value.clone() for name, value in model.scm.refinement.experts.state_dict().items()
+    }
+    notes = run(stage_of(model, batches, tmp_path, batch=2, experts=("low-resolution",)))
+    assert notes == {"experts": ["low_resolution"]}
+    assert list(model.scm.refinement.experts) == ["noise", "low_resolution"]
+    after = model.scm.refinement.experts.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert after["low_resolution.ending.bias"].any()
+    with pytest.raises(PromptError, match="unknown degradation 'snow'"):
+        run(stage_of(model, batches, tmp_path, experts=("snow",)))
 
 
 def test_correction_stage_leaves_a_refinement_alone(
