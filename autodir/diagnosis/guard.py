@@ -53,16 +53,18 @@ photos without it, fifteen in sixteen. A dehazed photo that was not hazy turns d
 no other measure of the verdict tells from a repair.
 """
 _DARK_SIDE, _DARK_PATCH = 320, 15
-SMOOTHED: Mapping[str, frozenset[str]] = {
-    "noise": frozenset({"compression", "low_resolution", "blur"})
+UNCOVERED: Mapping[str, frozenset[str]] = {
+    "noise": frozenset({"compression", "low_resolution", "blur"}),
+    "underexposure": frozenset({"noise", "compression", "low_resolution", "blur"}),
 }
 """Side effects that say nothing of harm, by what was repaired.
 
 Without its grain a photo is as smooth between its edges as a compressed or enlarged one, and looks
 like one to the measures: of seven held-out photos with noise, four were taken back for it, each of
-them 4 to 10 dB better than it came. A later round takes care of what is really there.
+them 4 to 10 dB better than it came. What lay in the dark is seen only when there is light: of 33
+held-out dark photos 24 looked noisy, compressed or enlarged after a repair of 11 dB in the mean;
+the two that it had made worse did not. A later round takes care of what is really there.
 """
-
 
 NEVER_ADDED = frozenset({"raindrop"})
 """What no repair can put into a photo, whatever its result looks like.
@@ -133,7 +135,7 @@ class Guard:
         known = [other for other in after.presence if other in before.presence]
         gain = before.presence.get(key, 1.0) - after.presence.get(key, 0.0)
         told = [
-            other for other in known if other not in {key, *NEVER_ADDED, *SMOOTHED.get(key, ())}
+            other for other in known if other not in {key, *NEVER_ADDED, *UNCOVERED.get(key, ())}
         ]
         rises = {other: after.presence[other] - before.presence[other] for other in told}
         worst = max(rises, key=lambda other: rises[other], default=key)

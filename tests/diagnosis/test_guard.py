@@ -81,6 +81,15 @@ def test_smoothness_where_grain_was_is_no_harm() -> None:
     assert "compression grew" in taken.why
 
 
+@pytest.mark.parametrize("other", ["noise", "compression", "low_resolution", "blur"])
+def test_what_the_light_uncovers_is_no_harm(other: str) -> None:
+    before = {**BEFORE, "underexposure": 0.95, other: 0.0}
+    lit = Guard(Says({"underexposure": 0.9, other: 0.99}))
+    assert lit.judge(found("underexposure", before), IMAGE, BETTER, TAXONOMY).kind == "kept"
+    hazy = Guard(Says({"underexposure": 0.9, "haze": 0.99}))
+    assert hazy.judge(found("underexposure", before), IMAGE, BETTER, TAXONOMY).kind == "blended"
+
+
 def test_no_repair_puts_drops_on_the_lens() -> None:
     before = {**BEFORE, "raindrop": 0.0, "rain": 0.0}
     seeming = Guard(Says({"noise": 0.3, "raindrop": 0.99}))
