@@ -17,7 +17,7 @@ from autodir.clip import Clip
 from autodir.diagnosis.appearance import measure
 from autodir.diagnosis.blend import Blend
 from autodir.diagnosis.calibration import Calibration
-from autodir.diagnosis.locator import Locator
+from autodir.diagnosis.locator import STATISTICS, Locator
 from autodir.prompts import Taxonomy
 from autodir.records import Diagnosis, Mixture, check_image
 
@@ -121,6 +121,11 @@ class QualityHead(nn.Module):
             rows.append(row)
         return torch.stack(rows)
 
+    @property
+    def evidences(self) -> int:
+        """How many of the measures, the last ones, are the locator's."""
+        return 0 if self.locator is None else STATISTICS * self.locator.out.out_channels
+
     def add_locator(self, config: Mapping[str, Any]) -> Locator:
         """A locator of fresh weights; a blend reads its evidence once it is trained again."""
         if self.locator is not None:
@@ -132,12 +137,12 @@ class QualityHead(nn.Module):
     def add_blend(self, measures: int) -> Blend:
         """Blend ``measures`` figures in; until it is trained nothing changes.
 
-        A blend of fewer measures is widened and keeps what it has learnt.
+        A blend of as many measures stays, one of fewer is widened and keeps what it has learnt.
         """
         self.config["measures"] = measures
         if self.blend is not None and self.blend.measures < measures:
             self.blend = self.blend.widened(measures)
-        else:
+        elif self.blend is None or self.blend.measures > measures:
             self.blend = Blend(self.config["hidden"], measures).to(self.presence.weight)
         return self.blend
 

@@ -47,6 +47,8 @@ class Blend(nn.Module):
             known: of the H + F columns, so many are left as they are.
         """
         new = torch.cat([hidden, measures], dim=1)[:, known:]
+        if not new.shape[1]:
+            return
         self.center[known:] = new.mean(0).to(self.center)
         self.spread[known:] = new.std(0).clamp_min(1e-3).to(self.spread)
 

@@ -53,7 +53,10 @@ def train_head(
     seed: int = 0,
     resume: bool = False,
 ) -> dict[str, Any]:
-    """Give the head a blend of measures, or widen the one it has, and train that alone, in place.
+    """Give the head a blend of measures, or go on with the one it has, and train that alone.
+
+    What a blend of before reads keeps its scale, but for the locator's evidence, whose maker may
+    have been trained since, and for measures that are new.
 
     Args:
         model: a trained quality model; its tower, its fusion and its scores stay as they are.
@@ -82,7 +85,9 @@ def train_head(
         before = head.blend
         blend = head.add_blend(notes["measures"].shape[1])
         known = 0
-        if before is not None and before.measures < blend.measures:
+        if before is blend:
+            known = len(blend.center) - head.evidences
+        elif before is not None and before.measures < blend.measures:
             known = len(before.center)
         blend.standardize(notes["fused"], notes["measures"], known)
         _learn(model, head, notes, WIDENED if known else 1.0)

@@ -130,10 +130,8 @@ def _locator(stage: Stage) -> dict[str, Any]:
         raise ConfigError("the published head knows no locator", "train the locator of small")
     taxonomy = stage.model.taxonomy
     keys = tuple(degradation.key for degradation in taxonomy)
-    locator = head.locator
-    if locator is not None:
-        head.drop_blend()  # it has learnt from the locator of before
-    else:
+    locator = head.locator  # a blend of before goes on with it: the head stage comes next
+    if locator is None:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(stage.options.seed)
             locator = head.add_locator({"degradations": len(keys)})

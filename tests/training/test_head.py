@@ -38,6 +38,24 @@ def test_notes_are_added_to(model: Model, batches: Batches, tmp_path: Path) -> N
     assert fresh["noted"] < again["noted"]
 
 
+def test_a_blend_goes_on_and_scales_the_locators_evidence_anew(
+    model: Model, batches: Batches, tmp_path: Path
+) -> None:
+    model.head.add_locator({"degradations": 8, "width": 8, "inner": 8, "dilations": (1,)})
+    quality = model.quality_model()
+    train_head(quality, batches, 0.1, tmp_path / "first")
+    first = model.head.blend
+    assert first is not None
+    scale, weight = first.center.clone(), first.net[0].weight.detach().clone()
+    model.head.locator.out.bias.data += 1  # type: ignore[union-attr]
+    train_head(quality, batches, 0.1, tmp_path / "second", seed=1)
+    assert model.head.blend is first
+    assert model.head.evidences == 3 * 8
+    assert torch.equal(first.center[:-24], scale[:-24])
+    assert not torch.equal(first.center[-24:], scale[-24:])
+    assert not torch.equal(first.net[0].weight, weight)
+
+
 def test_notes_of_another_model_are_refused(model: Model, batches: Batches, tmp_path: Path) -> None:
     train_head(model.quality_model(), batches, 0.1, tmp_path)
     model.head.config["hidden"] += 1
