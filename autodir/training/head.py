@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from autodir.diagnosis.biqa import QualityHead, QualityModel
 from autodir.errors import CheckpointError, ConfigError
+from autodir.synthesis.codec import jpeg
 from autodir.training.batches import Batches
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,10 @@ SIZES = (224, 288, 352)
 SCALE = (0.35, 1.25)
 LEAST_SEVERITY = 0.08
 BATCH = 8
+AS_FILES = 0.35
+"""Share of the photos, clean or not, that went through a file as cameras and web sites write it."""
+FILE_QUALITY = (84, 98)
+"""JPEG quality of those, too good to count as compression."""
 COLLECTING = 0.9
 """Share of the budget in which photos are noted; the rest is for learning."""
 SAVE_EVERY = 120.0
@@ -116,9 +121,10 @@ def _collect(
     while index < 2 or time.monotonic() - started < budget:
         size = SIZES[index % len(SIZES)]
         drawn = batches.draw(BATCH, size, generator, scale=SCALE, least=LEAST_SEVERITY)
+        seen = as_files(drawn.degraded, generator)
         kept.append({
-            "fused": head.fused(model.features(drawn.degraded)).float().cpu(),
-            "measures": head.measures(drawn.degraded).cpu(),
+            "fused": head.fused(model.features(seen)).float().cpu(),
+            "measures": head.measures(seen).cpu(),
             "label": drawn.label.cpu(),
             "presence": drawn.presence.cpu(),
         })  # fmt: skip
@@ -128,6 +134,18 @@ def _collect(
             _save(kept, path)
             logger.info("%d photos noted", sum(len(part["label"]) for part in kept))
     return _save(kept, path)
+
+
+def as_files(photos: Tensor, generator: torch.Generator) -> Tensor:
+    """Photos (B, 3, H, W) in [0, 1], some of them as a good JPEG file shows them."""
+    chosen = torch.rand(len(photos), generator=generator) < AS_FILES
+    qualities = torch.randint(
+        FILE_QUALITY[0], FILE_QUALITY[1] + 1, chosen.shape, generator=generator
+    )
+    return torch.stack([
+        jpeg(photo, quality) if encoded else photo
+        for photo, quality, encoded in zip(photos, qualities.tolist(), chosen.tolist(), strict=True)
+    ])  # fmt: skip
 
 
 def _save(kept: list[dict[str, Tensor]], path: Path) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from autodir.diagnosis.contrastive import ContrastiveHead
 from autodir.errors import CheckpointError, ConfigError
 from autodir.training import head as stage
 from autodir.training.batches import Batches
-from autodir.training.head import NOTES, train_head
+from autodir.training.head import NOTES, as_files, train_head
 
 
 @pytest.fixture(autouse=True)
@@ -71,3 +71,14 @@ def test_published_head_has_no_place_for_measures(
     quality.head = ContrastiveHead()
     with pytest.raises(ConfigError, match="no classical measures"):
         train_head(quality, batches, 0.1, tmp_path)
+
+
+def test_some_photos_come_from_files() -> None:
+    generator = torch.Generator().manual_seed(0)
+    photos = torch.rand(40, 3, 16, 16, generator=generator)
+    seen = as_files(photos, generator)
+    changed = (seen != photos).flatten(1).any(1)
+    assert abs(float(changed.float().mean()) - stage.AS_FILES) < 0.25
+    assert bool(changed.any())
+    assert not bool(changed.all())
+    assert float((seen - photos).abs().mean()) < 0.1
