@@ -7,6 +7,7 @@ A table stands between ``<!-- table NAME -->`` and ``<!-- end NAME -->``.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import re
 import sys
@@ -19,6 +20,9 @@ from autodir.evaluation.systems import TITLES
 
 HERE = Path(__file__).resolve().parent
 Result = Mapping[str, Any]
+
+RELIABILITY = (0.0, 0.05, 0.2, 0.4, 0.6, 0.8, 0.95, 1.0)
+"""Borders of the bins in which presence is compared with the truth."""
 
 _BLOCK = re.compile(r"(<!-- table (?P<name>\w+) -->\n).*?(<!-- end (?P=name) -->)", re.DOTALL)
 
@@ -114,7 +118,31 @@ def recognition(result: Result) -> list[str]:
             for label, counts in zip(labels, found["confusion"], strict=True)
         ],
     )
-    return [*shares, "", *sets, "", *matrix, "", _origin(result)]
+    curve = grid(
+        ["presence says", "in the mean", "really there", "pictures"],
+        [
+            [f"{low:.0%} to {high:.0%}", f"{said:.1%}", f"{true:.1%}", str(count)]
+            for low, high, said, true, count in reliability(found["rows"])
+        ],
+    )
+    return [*shares, "", *sets, "", *matrix, "", *curve, "", _origin(result)]
+
+
+def reliability(rows: Sequence[Mapping[str, Any]]) -> list[tuple[float, float, float, float, int]]:
+    """What presence says against what is there: lower and upper border, mean, true share, count.
+
+    Each picture counts once for each degradation. Bins without pictures are left out.
+    """
+    pairs = [
+        (said, float(key in row["true"])) for row in rows for key, said in row["presence"].items()
+    ]
+    curve = []
+    for low, high in itertools.pairwise(RELIABILITY):
+        own = [(said, true) for said, true in pairs if low <= said < high or said == high == 1]
+        if own:
+            mean, share = (sum(column) / len(own) for column in zip(*own, strict=True))
+            curve.append((low, high, mean, share, len(own)))
+    return curve
 
 
 def listing(result: Result) -> list[str]:

@@ -116,9 +116,20 @@ def test_recognition_shows_shares_and_confusion(program):
             "labels": ["rain", "no"],
             "confusion": [[9, 1], [0, 50]],
             "sets": {"wet": {"accuracy": 0.9, "pictures": 10}},
+            "rows": [
+                {"true": ["rain"], "presence": {"rain": 0.9, "haze": 0.01}},
+                {"true": ["rain"], "presence": {"rain": 0.7, "haze": 0.03}},
+                {"true": [], "presence": {"rain": 0.9, "haze": 1.0}},
+            ],
         },
     }
-    lines = program("tables").recognition(result)
+    tables = program("tables")
+    assert tables.reliability(result["recognition"]["rows"]) == [
+        (0.0, 0.05, pytest.approx(0.02), 0.0, 2), (0.6, 0.8, 0.7, 1.0, 1),
+        (0.8, 0.95, pytest.approx(0.9), 0.5, 2), (0.95, 1.0, 1.0, 0.0, 1),
+    ]  # fmt: skip
+    lines = tables.recognition(result)
+    assert "| 80% to 95% | 90.0% | 50.0% | 2 |" in lines
     assert "| right label (95 %: 80.0…95.0) | 90.0 % | 10 |" in lines
     assert "| no | · | 50 |" in lines
 
@@ -138,7 +149,7 @@ def test_what_was_measured_is_shown_in_its_own_columns(program):
     assert "· no model ·" in program("tables").listing(result)[-1]
 
 
-@pytest.mark.parametrize("suite", ["severity", "maps", "fuzz", "speed_folder"])
+@pytest.mark.parametrize("suite", ["severity", "maps", "fuzz", "speed_folder", "alarms"])
 def test_every_listing_has_its_place(program, suite):
     tables = program("tables")
     result = tables.newest(tables.HERE / "results", suite)
