@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from autodir.correction.refinement import Expert, Refinement
+from autodir.correction.refinement import Refinement
 from autodir.correction.scm import StructureCorrector
 from autodir.diffusion.model import LatentDiffusion
 from autodir.errors import ContractError
@@ -38,6 +38,8 @@ REUSED = 10
 """Steps for each new batch: a step sees a third of a crop."""
 FLOOR = 1e-4
 """Squared error that is good enough (40 dB): weak noise and compression are to be repaired too."""
+LEVELLED = frozenset({"underexposure"})
+"""Where nobody can know how bright the target was: those experts are told to keep the light."""
 ROUTED = 4096
 """Instructions that the gate is fitted on."""
 
@@ -82,16 +84,36 @@ def train_refinement(  # noqa: PLR0913 - the recipe in full
     keys = tuple(experts) or tuple(refinement.experts)
     own = replace(options, budget=options.budget / len(keys))
     for key in keys:
+        refinement.add_expert(key)
         _train_expert(
-            refinement.add_expert(key), corrector, diffusion, batches.alone(key), instructions, own,
+            key, corrector, diffusion, batches.alone(key), instructions, own,
             run_dir.with_name(f"{run_dir.name}-{key}"), (batch, crop or CROP, reuse),
         )  # fmt: skip
     route(refinement, instructions, options.seed)
     return corrector
 
 
+def levelled(target: Tensor, image: Tensor) -> Tensor:
+    """A target in the light of an image: for each channel the a · target + b nearest to it.
+
+    Without this the loss of a brightened crop is its level, which a few pixels cannot tell, and the
+    grain and the blotches that they do tell are lost in it.
+
+    Args:
+        target, image: (B, 3, H, W) in [0, 1].
+
+    Returns:
+        The same shape, in [0, 1]; a is kept in [1/2, 2].
+    """
+    means = [part.mean((2, 3), keepdim=True) for part in (target, image)]
+    apart, seen = target - means[0], image - means[1]
+    spread = apart.square().mean((2, 3), keepdim=True)
+    factor = (apart * seen).mean((2, 3), keepdim=True) / spread.clamp_min(1e-6)
+    return (apart * factor.clamp(0.5, 2) + means[1]).clamp(0, 1)
+
+
 def _train_expert(
-    expert: Expert,
+    key: str,
     corrector: StructureCorrector,
     diffusion: LatentDiffusion | None,
     batches: Batches,
@@ -101,6 +123,8 @@ def _train_expert(
     recipe: tuple[int, int, int],
 ) -> None:
     """Train one expert in place at w = 1 and full share, loss in decibels of each image."""
+    assert corrector.refinement is not None
+    expert = corrector.refinement.add_expert(key)
     batch, side, reuse = recipe
     window = min(WINDOW, side)
     sources = batches.with_blind()
@@ -113,7 +137,8 @@ def _train_expert(
         restored = restored_of(diffusion, drawn, told, generator, SAMPLED)
         with corrector.unrefined():
             corrected = restored + corrector(drawn.degraded, restored, told.pooled)
-        return [drawn.degraded, restored, corrected, drawn.target]
+        target = levelled(drawn.target, corrected) if key in LEVELLED else drawn.target
+        return [drawn.degraded, restored, corrected, target]
 
     replay = Replay(make, every=reuse, batch=batch)
 

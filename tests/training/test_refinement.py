@@ -14,7 +14,7 @@ from autodir.training.batches import Batches
 from autodir.training.instructions import Instructions
 from autodir.training.loop import LoopOptions
 from autodir.training.losses import relative_error
-from autodir.training.refinement import route, train_refinement
+from autodir.training.refinement import levelled, route, train_refinement
 
 
 @pytest.fixture(autouse=True)
@@ -87,6 +87,36 @@ def test_each_expert_learns_its_own_degradation(
         refined = plain + model.scm.refinement.experts["noise"](plain, plain, plain)  # type: ignore[union-attr]
     errors = [float(relative_error(image, seen.target).mean()) for image in (refined, plain)]
     assert errors[0] < errors[1] - 0.1
+
+
+def test_a_levelled_target_has_the_light_of_the_image_and_its_own_details() -> None:
+    generator = torch.Generator().manual_seed(0)
+    target = 0.2 + 0.3 * torch.rand(2, 3, 24, 24, generator=generator)
+    lit = torch.tensor([1.6, 1.2, 0.8]).view(1, 3, 1, 1) * target + 0.05
+    assert torch.allclose(levelled(target, lit), lit, atol=1e-5)
+    noise = 0.02 * torch.randn(lit.shape, generator=generator)
+    near = levelled(target, lit + noise)
+    assert float((near - lit).abs().mean()) < 0.2 * float(noise.abs().mean())
+    assert bool(torch.isfinite(levelled(torch.ones(1, 3, 8, 8), torch.zeros(1, 3, 8, 8))).all())
+
+
+def test_experts_for_darkness_are_shown_levelled_targets(
+    model: Model, batches: Batches, told: Instructions, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    asked: list[float] = []
+
+    def noted(target: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+        asked.append(float(image.mean()))
+        return levelled(target, image)
+
+    monkeypatch.setattr(stage, "levelled", noted)
+    options = LoopOptions(budget=1e6, max_steps=1, precision="fp32", warmup=1)
+    for key in ("noise", "underexposure"):
+        train_refinement(
+            model.scm, None, batches, told, options, tmp_path / key, experts=(key,), batch=2
+        )
+        assert bool(asked) == (key == "underexposure")
 
 
 def test_the_gate_knows_what_is_meant(model: Model, told: Instructions) -> None:
