@@ -77,13 +77,19 @@ def draw_curves(folder: Path, width: int = 900, row: int = 110) -> None:
 
 def stages(training: Mapping[str, Any]) -> list[str]:
     """The rows of the training table: one for each run of each stage."""
+
+    def pairs(run: Mapping[str, Any]) -> str:
+        known = run.get("pairs") or {}
+        used = [count for key, count in known.items() if key in run.get("experts", known)]
+        return str(sum(used)) if used else ""
+
     rows = [
         [
-            name,
+            f"{name} ({', '.join(run['experts'])})" if run.get("experts") else name,
             f"{float(run['seconds']) / 60:.1f}",
             str(run.get("learning_rate", "")),
             str(run.get("photos", "")),
-            str(sum(run["pairs"].values())) if run.get("pairs") else "",
+            pairs(run),
             f"{run.get('device', 'cpu')}, {run.get('threads', '')} threads",
         ]
         for name, runs in training.items()

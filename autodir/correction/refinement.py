@@ -18,6 +18,8 @@ from autodir.errors import ContractError
 
 STEP = 2
 """Space-to-depth factor: four pixels of the photo in one of the features."""
+EXPERTS = ("noise", "compression", "low_resolution", "underexposure")
+"""The degradations that have one by default: those that it learns within minutes."""
 LEAST_SHARE = 0.02
 """An expert that an instruction asks for by less than this is not computed at all."""
 
@@ -102,7 +104,7 @@ class Refinement(nn.Module):
         self,
         *,
         embed_dim: int,
-        experts: Sequence[str] = ("noise", "compression"),
+        experts: Sequence[str] = EXPERTS,
         width: int = 48,
         dilations: Sequence[int] = (1, 1, 2, 2, 1),
     ) -> None:

@@ -35,8 +35,8 @@ SHARES: Mapping[str, float] = {
     "head": 0.04,
     "autoencoder": 0.1,
     "diffusion": 0.18,
-    "correction": 0.23,
-    "refinement": 0.15,
+    "correction": 0.2,
+    "refinement": 0.18,
     "calibration": 0.02,
 }
 """Shares of the budget of ``train all``, in the order of the stages."""
