@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from autodir.diagnosis.guard import (
+    MOST_LIGHT,
     Guard,
     GuardOptions,
     dark_channel,
@@ -85,9 +86,10 @@ def test_smoothness_where_grain_was_is_no_harm() -> None:
 def test_what_the_light_uncovers_is_no_harm(other: str) -> None:
     before = {**BEFORE, "underexposure": 0.95, other: 0.0}
     lit = Guard(Says({"underexposure": 0.9, other: 0.99}))
-    assert lit.judge(found("underexposure", before), IMAGE, BETTER, TAXONOMY).kind == "kept"
+    dark = found("underexposure", before)
+    assert lit.judge(dark, IMAGE * 0.3, BETTER * 0.3, TAXONOMY).kind == "kept"
     hazy = Guard(Says({"underexposure": 0.9, "haze": 0.99}))
-    assert hazy.judge(found("underexposure", before), IMAGE, BETTER, TAXONOMY).kind == "blended"
+    assert hazy.judge(dark, IMAGE * 0.3, BETTER * 0.3, TAXONOMY).kind == "blended"
 
 
 def test_no_repair_puts_drops_on_the_lens() -> None:
@@ -144,7 +146,9 @@ def test_change_of_tone_is_another_picture_unless_the_repair_is_one_of_tone() ->
     after = {"noise": 0.0, "blur": 0.1, "haze": 0.1}
     brighter = (IMAGE + 0.2).clamp(0, 1)
     assert judged(after, brighter, "noise").kind == "rolled back"
-    assert judged(after, brighter, "underexposure").kind == "kept"
+    dark, says = IMAGE * 0.4, Guard(Says(after))
+    lit = says.judge(found("underexposure", BEFORE), dark, dark + 0.2, TAXONOMY)
+    assert lit.kind == "kept"
 
 
 def test_other_structure_is_another_picture() -> None:
@@ -154,8 +158,11 @@ def test_other_structure_is_another_picture() -> None:
 
 
 def test_gray_plane_instead_of_the_scene_is_rolled_back() -> None:
-    plane = IMAGE.mean((2, 3), keepdim=True).expand_as(IMAGE).contiguous()
-    assert judged({"noise": 0.0}, plane, "underexposure").kind == "rolled back"
+    dark, says = IMAGE * 0.4, Guard(Says({"noise": 0.0}))
+    plane = dark.mean((2, 3), keepdim=True).expand_as(IMAGE).contiguous()
+    verdict = says.judge(found("underexposure", BEFORE), dark, plane, TAXONOMY)
+    assert verdict.kind == "rolled back"
+    assert "same picture" in verdict.why
 
 
 def test_clean_photo_needs_no_verdict() -> None:
@@ -201,6 +208,19 @@ def test_measures_take_any_size(size: tuple[int, int]) -> None:
     image = torch.rand(1, 3, *size)
     assert tone_distance(image, image) == 0
     assert structure_agreement(image, image) == pytest.approx(1, abs=1e-4)
+
+
+def test_light_is_given_only_where_it_is_missing() -> None:
+    before = {**BEFORE, "underexposure": 0.9}
+    guard = Guard(Says({"underexposure": 0.0}))
+    dark, bright = (
+        guard.judge(found("underexposure", before), IMAGE * share, BETTER * share, TAXONOMY)
+        for share in (0.4, 1.0)
+    )
+    assert dark.kind == "kept"
+    assert dark.measures["light"] < MOST_LIGHT < bright.measures["light"]
+    assert bright.kind == "rolled back"
+    assert "no lack of light" in bright.why
 
 
 def test_haze_is_lifted_only_where_there_is_a_veil() -> None:
