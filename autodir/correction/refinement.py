@@ -18,7 +18,7 @@ from autodir.errors import ContractError
 
 STEP = 2
 """Space-to-depth factor: four pixels of the photo in one of the features."""
-EXPERTS = ("noise", "compression", "low_resolution", "underexposure")
+EXPERTS = ("noise", "compression", "low_resolution", "underexposure", "rain")
 """The degradations that have one by default: those that it learns within minutes."""
 LEAST_SHARE = 0.02
 """An expert that an instruction asks for by less than this is not computed at all."""

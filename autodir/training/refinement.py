@@ -38,8 +38,8 @@ REUSED = 10
 """Steps for each new batch: a step sees a third of a crop."""
 FLOOR = 1e-4
 """Squared error that is good enough (40 dB): weak noise and compression are to be repaired too."""
-LEVELLED = frozenset({"underexposure"})
-"""Where nobody can know how bright the target was: those experts are told to keep the light."""
+LEVELLED = frozenset({"underexposure", "rain"})
+"""Where the light of the target is anybody's guess: those experts are told to keep what they see."""
 ROUTED = 4096
 """Instructions that the gate is fitted on."""
 
