@@ -16,11 +16,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from autodir.diagnosis.biqa import QualityModel
+from autodir.imaging.color import luma
 from autodir.synthesis.operators import OPERATORS, quantize_8bit
 from autodir.training.data import PhotoPool
 
 TOUCHED = 0.03
 """Largest share of clean photos that the threshold lets through as degraded."""
+GRAY = 0.1
+"""Share of the photos without color."""
 CLEAN_SHARE = 0.5
 """Share of clean photos among those measured; the threshold is a tail of theirs and needs many."""
 
@@ -54,10 +57,12 @@ def _scores(
 
 
 def _variant(photo: Tensor, round_: int, generator: torch.Generator) -> Tensor:
-    """A clean photo (1, 3, H, W): as it is first, then shrunk, cropped, lightly compressed."""
+    """A clean photo (1, 3, H, W): as it is first, then gray, shrunk, cropped, encoded."""
     image = photo[None].float() / 255
     if round_ == 0:
         return image
+    if float(torch.rand((), generator=generator)) < GRAY:
+        image = luma(image).expand_as(image)
     height, width = image.shape[-2:]
     scale = 0.5 + 0.5 * float(torch.rand((), generator=generator))
     if float(torch.rand((), generator=generator)) < 0.5:

@@ -18,12 +18,13 @@ from torch.nn import functional as F
 
 from autodir.diagnosis.biqa import QualityHead, QualityModel
 from autodir.errors import CheckpointError, ConfigError
+from autodir.imaging.color import luma
 from autodir.synthesis.codec import jpeg
 from autodir.training.batches import Batches
 
 logger = logging.getLogger(__name__)
 
-SHARE = (0.56, 0.1, 0.34)
+SHARE = (0.5, 0.1, 0.4)
 """One degradation, several, none. "No" is the answer that most mistakes are made with."""
 EMPHASIS = {"raindrop": 1.5, "haze": 1.3, "underexposure": 1.3, "rain": 1.1}
 """What is missed most comes more often."""
@@ -36,6 +37,8 @@ AS_FILES = 0.35
 """Share of the photos, clean or not, that went through a file as cameras and web sites write it."""
 FILE_QUALITY = (84, 98)
 """JPEG quality of those, too good to count as compression."""
+GRAY = 0.1
+"""Share of the photos, clean or not, without color."""
 COLLECTING = 0.9
 """Share of the budget in which photos are noted; the rest is for learning."""
 SAVE_EVERY = 120.0
@@ -121,7 +124,7 @@ def _collect(
     while index < 2 or time.monotonic() - started < budget:
         size = SIZES[index % len(SIZES)]
         drawn = batches.draw(BATCH, size, generator, scale=SCALE, least=LEAST_SEVERITY)
-        seen = as_files(drawn.degraded, generator)
+        seen = as_found(drawn.degraded, generator)
         kept.append({
             "fused": head.fused(model.features(seen)).float().cpu(),
             "measures": head.measures(seen).cpu(),
@@ -136,16 +139,15 @@ def _collect(
     return _save(kept, path)
 
 
-def as_files(photos: Tensor, generator: torch.Generator) -> Tensor:
-    """Photos (B, 3, H, W) in [0, 1], some of them as a good JPEG file shows them."""
-    chosen = torch.rand(len(photos), generator=generator) < AS_FILES
-    qualities = torch.randint(
-        FILE_QUALITY[0], FILE_QUALITY[1] + 1, chosen.shape, generator=generator
-    )
-    return torch.stack([
-        jpeg(photo, quality) if encoded else photo
-        for photo, quality, encoded in zip(photos, qualities.tolist(), chosen.tolist(), strict=True)
-    ])  # fmt: skip
+def as_found(photos: Tensor, generator: torch.Generator) -> Tensor:
+    """Photos (B, 3, H, W) in [0, 1] as people have them: some gray, some from a good JPEG file."""
+    dice = torch.rand(2, len(photos), generator=generator)
+    encoded = (dice[1] < AS_FILES).nonzero().flatten().tolist()
+    qualities = torch.randint(*FILE_QUALITY, (len(encoded),), generator=generator).tolist()
+    seen = torch.where((dice[0] < GRAY).view(-1, 1, 1, 1).to(photos.device), luma(photos), photos)
+    for index, quality in zip(encoded, qualities, strict=True):
+        seen[index] = jpeg(seen[index], quality)
+    return seen
 
 
 def _save(kept: list[dict[str, Tensor]], path: Path) -> dict[str, Tensor]:

@@ -39,7 +39,7 @@ REUSED = 10
 FLOOR = 1e-4
 """Squared error that is good enough (40 dB): weak noise and compression are to be repaired too."""
 LEVELLED = frozenset({"underexposure", "rain"})
-"""Where the light of the target is anybody's guess: those experts are told to keep what they see."""
+"""Where the light of the target is anybody's guess: those experts are told to keep theirs."""
 ROUTED = 4096
 """Instructions that the gate is fitted on."""
 
