@@ -59,6 +59,11 @@ MOST_LIGHT = 0.4
 Of held-out photos darkened with a severity of 0.1 one in twenty lies above, of 0.25 one in eighty,
 of more none; of the same photos as they are, three in five.
 """
+TOO_LIGHT = 0.68
+"""Mean luma that no photo that lacked light has after its repair.
+
+Of 53 held-out dark photos none came out above 0.64; photos that were not dark do.
+"""
 _DARK_SIDE, _DARK_PATCH = 320, 15
 UNCOVERED: Mapping[str, frozenset[str]] = {
     "noise": frozenset({"compression", "low_resolution", "blur"}),
@@ -155,10 +160,13 @@ class Guard:
             measures["veil"] = dark_channel(image)
         elif key == "underexposure":
             measures["light"] = float(luma(image).mean())
+            measures["light_after"] = float(luma(candidate).mean())
         if measures.get("veil", 1.0) < LEAST_VEIL:
             kind, why = "rolled back", f"no veil in its dark parts ({measures['veil']:.2f})"
         elif measures.get("light", 0.0) > MOST_LIGHT:
             kind, why = "rolled back", f"no lack of light (mean {measures['light']:.2f})"
+        elif measures.get("light_after", 0.0) > TOO_LIGHT:
+            kind, why = "rolled back", f"too light after it (mean {measures['light_after']:.2f})"
         elif tone > limits.tone or structure < limits.structure:
             kind, why = (
                 "rolled back",

@@ -221,6 +221,9 @@ def test_light_is_given_only_where_it_is_missing() -> None:
     assert dark.measures["light"] < MOST_LIGHT < bright.measures["light"]
     assert bright.kind == "rolled back"
     assert "no lack of light" in bright.why
+    pale = guard.judge(found("underexposure", before), IMAGE * 0.4, IMAGE * 0.2 + 0.7, TAXONOMY)
+    assert pale.kind == "rolled back"
+    assert "too light" in pale.why
 
 
 def test_haze_is_lifted_only_where_there_is_a_veil() -> None:
