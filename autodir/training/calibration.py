@@ -20,7 +20,7 @@ from autodir.imaging.color import luma
 from autodir.synthesis.operators import OPERATORS, quantize_8bit
 from autodir.training.data import PhotoPool
 
-TOUCHED = 0.02
+TOUCHED = 0.025
 """Largest share of clean photos that the threshold lets through as degraded."""
 GRAY = 0.1
 """Share of the photos without color."""
