@@ -247,7 +247,7 @@ def test_dark_channel_is_the_mean_of_the_darkest_neighbors() -> None:
 
 
 def test_what_lies_in_the_scene_is_looked_for_where_the_first_look_saw_a_trace() -> None:
-    seen = dict.fromkeys((one.key for one in TAXONOMY), 0.0) | {"haze": 0.2}
+    seen = dict.fromkeys((one.key for one in TAXONOMY), 0.0) | {"haze": 0.32}
     left = not_ruled_out(found("noise", seen), TAXONOMY)
     assert {one.key for one in TAXONOMY} - {one.key for one in left} == {"underexposure"}
     assert left.clean == TAXONOMY.clean
