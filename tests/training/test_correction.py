@@ -11,7 +11,7 @@ from autodir.checkpoint import Model
 from autodir.prompts import load_phrases
 from autodir.training import correction as stage
 from autodir.training import replay
-from autodir.training.batches import Batches
+from autodir.training.batches import BLIND, Batches
 from autodir.training.correction import train_correction
 from autodir.training.instructions import Instructions
 from autodir.training.loop import LoopOptions
@@ -101,7 +101,7 @@ def test_samples_are_used_several_times_and_half_of_them_know_blind_chains(
     six = LoopOptions(budget=1e6, max_steps=6, precision="fp32", warmup=1)
     train_correction(model.scm, None, batches, told, six, tmp_path, batch=2, reuse=3)
     assert len(drawn_with) == 1 + 8 + 1  # the sheet's, the first ones, one at the fourth step
-    assert set(drawn_with[1:]) == {None, *stage.BLIND}
+    assert set(drawn_with[1:]) == {None, *BLIND}
 
 
 def test_training_gains_on_what_it_sees(
@@ -115,7 +115,7 @@ def test_training_gains_on_what_it_sees(
     drawn = batches.draw(16, 32, torch.Generator().manual_seed(5))
     thirty = LoopOptions(budget=1e6, max_steps=30, precision="fp32", learning_rate=3e-3, warmup=3)
     batches.draw = lambda *_, **__: drawn  # type: ignore[method-assign]
-    monkeypatch.setattr(stage, "BLIND", ())
+    monkeypatch.setattr(batches, "with_blind", lambda: [batches])
     train_correction(model.scm, None, batches, told, thirty, tmp_path, batch=16, reuse=1)
     text = told.draw(drawn.label, torch.Generator().manual_seed(0)).pooled
     with torch.no_grad():
