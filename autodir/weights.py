@@ -90,9 +90,10 @@ def write(
         shard.clear()
 
     for name, value in tensors:
-        kept = {name: stored(value, dtype)}
         if eight_bit and value.ndim > 1 and value[0].numel() >= _LEAST_ROW:
-            kept[name], kept[name + SCALE] = quantized(value)
+            kept = dict(zip((name, name + SCALE), quantized(value), strict=True))
+        else:
+            kept = {name: stored(value, dtype)}
         size = sum(part.nbytes for part in kept.values())
         if shard and sum(other.nbytes for other in shard.values()) + size > shard_bytes:
             close()
@@ -151,11 +152,13 @@ def read(folder: Path, stem: str = "model") -> Iterator[tuple[str, Tensor]]:
         try:
             with safe_open(path, framework="pt") as opened:
                 names = set(opened.keys())
+                scales = names & {name + SCALE for name in names}
                 for name in opened.keys():  # noqa: SIM118 - not a mapping
-                    if name + SCALE in names:
-                        yield name, opened.get_tensor(name) * opened.get_tensor(name + SCALE)
-                    elif name.removesuffix(SCALE) == name or name.removesuffix(SCALE) not in names:
-                        yield name, opened.get_tensor(name)
+                    if name in scales:
+                        continue
+                    value = opened.get_tensor(name)
+                    scaled = name + SCALE in scales
+                    yield name, value * opened.get_tensor(name + SCALE) if scaled else value
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f"{path} cannot be read: {error}") from error
 

@@ -21,7 +21,7 @@ from PIL import ImageDraw
 from torch import Tensor
 from torch.nn import functional
 
-from autodir.evaluation.datasets import SetSpec, load_set
+from autodir.evaluation.datasets import SetSpec, data_root, load_set
 from autodir.evaluation.provenance import circumstances
 from autodir.evaluation.suite import SCHEMA, result_path, write_result
 from autodir.evaluation.systems import Repairer
@@ -169,9 +169,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.threads:
         torch.set_num_threads(options.threads)
     restorer = Restorer.from_pretrained(options.model)
-    root = options.data / "eval" if (options.data / "eval").is_dir() else options.data
     spec = SetSpec(name="clean", folders=FOLDERS)
-    photos = [case.input for case in load_set(spec, root, 0, options.limit)]
+    photos = [case.input for case in load_set(spec, data_root(options.data), 0, options.limit)]
     named = alarms(restorer, photos)
     result: dict[str, Any] = {
         "schema": SCHEMA,

@@ -197,9 +197,7 @@ def not_ruled_out(first: Diagnosis, among: Taxonomy) -> Taxonomy:
         among: what the user asked for.
     """
     unseen = [
-        one
-        for one in among
-        if first.presence.get(one.key, 1.0) < LEAST_TRACE.get(one.key, 0.0)
+        one for one in among if first.presence.get(one.key, 1.0) < LEAST_TRACE.get(one.key, 0.0)
     ]
     return among.without(*unseen)
 

@@ -84,7 +84,6 @@ def train_refinement(  # noqa: PLR0913 - the recipe in full
     keys = tuple(experts) or tuple(refinement.experts)
     own = replace(options, budget=options.budget / len(keys))
     for key in keys:
-        refinement.add_expert(key)
         _train_expert(
             key, corrector, diffusion, batches.alone(key), instructions, own,
             run_dir.with_name(f"{run_dir.name}-{key}"), (batch, crop or CROP, reuse),
