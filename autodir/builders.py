@@ -44,7 +44,7 @@ from autodir.prompts import Degradation, Taxonomy, load_taxonomy
 SCM_SMALL: Mapping[str, Any] = {
     "network": {
         "width": 32, "enc_blk_nums": [1, 1, 4], "middle_blk_num": 2, "dec_blk_nums": [1, 1, 1],
-        "unshuffle": 2, "embed_dim": 256, "train_size": 128,
+        "unshuffle": 2, "embed_dim": 256, "train_size": 512,
     },
     "head": "affine",
 }  # fmt: skip

@@ -17,12 +17,13 @@ from torch.nn import functional as F
 from autodir.correction.nafnet import NAFNet
 from autodir.correction.refinement import Refinement
 from autodir.errors import ContractError
-from autodir.imaging.tiles import cores, map_cores
+from autodir.imaging.tiles import Tile, assemble, cores
 from autodir.records import TextEmbedding, check_image
 
 HEADS = ("residual", "signed", "affine")
 LOCAL_WINDOW = 256
-"""Window in pixels of the statistics where a network with global ones meets a photo in tiles."""
+"""Largest window in pixels of the statistics where a photo is corrected in tiles: each tile is
+computed with as much around it."""
 
 
 class StructureCorrector(nn.Module):
@@ -90,6 +91,11 @@ class StructureCorrector(nn.Module):
         """Whether the network reads the text embedding."""
         return self.network.embed_dim > 0
 
+    @property
+    def window(self) -> int:
+        """Window in pixels of the statistics where a photo is corrected in tiles."""
+        return min(self.network.train_size or LOCAL_WINDOW, LOCAL_WINDOW)
+
     def forward(self, degraded: Tensor, restored: Tensor, instruction: Tensor | None) -> Tensor:
         """The residual R (B, 3, H, W), that of the refinement included.
 
@@ -156,24 +162,33 @@ class StructureCorrector(nn.Module):
         if weight == 0:
             return restored.clamp(0, 1) if clamp else restored
 
-        def repair(pair: Tensor) -> Tensor:
-            residual: Tensor = self(pair[:, :3], pair[:, 3:], text.pooled)
-            return pair[:, 3:] + weight * residual
+        def repair(window: Tile) -> Tensor:
+            photo, sample = (_cut(image, window) for image in (degraded, restored))
+            residual: Tensor = self(photo, sample, text.pooled)
+            result = sample + weight * residual
+            return result.clamp_(0, 1) if clamp else result
 
         height, width = degraded.shape[-2:]
         align = self.network.multiple
-        pair = torch.cat([degraded, restored], dim=1)
-        pair = F.pad(pair, (0, -width % align, 0, -height % align), mode="replicate")
-        if max(height, width) <= self.tile + 2 * self.overlap:
-            result = repair(pair)
+        size = (height + -height % align, width + -width % align)
+        window = self.window
+        reach = self.refinement.reach if self.refinement is not None else 0
+        context = max(self.overlap, window + reach)
+        if max(size) <= self.tile + 2 * context:  # no larger than what a tile is computed from
+            result = repair(Tile(0, 0, *size))
         else:
-            window = self.network.train_size or LOCAL_WINDOW
             grid = self.network.grid(window)
-            tile = -(-self.tile // grid) * grid
-            size = (int(pair.shape[-2]), int(pair.shape[-1]))
+            parts = cores(size, -(-self.tile // grid) * grid, context, grid)
             with self.network.local_statistics(window):
-                reach = self.refinement.reach if self.refinement is not None else 0
-                parts = cores(size, tile, max(self.overlap, window + reach), grid)
-                result = map_cores(pair, repair, parts)
-        result = result[..., :height, :width]
-        return result.clamp(0, 1) if clamp else result
+                result = assemble((repair(part.outer) for part in parts), parts, size)
+        return result[..., :height, :width]
+
+
+def _cut(image: Tensor, window: Tile) -> Tensor:
+    """A window of an image, its last pixels repeated where the window is larger.
+
+    Windows are padded one by one, since a copy of a whole photo costs hundreds of megabytes.
+    """
+    part = window.crop(image)
+    missing = (0, window.width - part.shape[-1], 0, window.height - part.shape[-2])
+    return F.pad(part, missing, mode="replicate") if any(missing) else part

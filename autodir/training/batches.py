@@ -12,7 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from autodir.imaging.color import luma
 from autodir.prompts import Taxonomy
+from autodir.synthesis.codec import jpeg
 from autodir.synthesis.recipe import SECOND_ORDER_KEY, draw_batch
 from autodir.synthesis.second_order import degrade_second_order
 from autodir.training.data import PairPool, PhotoPool
@@ -32,6 +34,13 @@ BLIND = ("realesrgan", "stablesr")
 """Chains of degradation (`autodir.synthesis.second_order`) that take turns with plain shrinking for
 photos of low resolution; half of the batches know them, unless one is asked for."""
 
+AS_FILES = 0.35
+"""Share of the photos, clean or not, that went through a file as cameras and web sites write it."""
+FILE_QUALITY = (84, 98)
+"""JPEG quality of those, too good to count as compression."""
+GRAY = 0.1
+"""Share of the photos, clean or not, without color."""
+
 
 def least_severity(limits: tuple[float, float, float], progress: float) -> float:
     """The smallest severity at some share of the budget: plain cases come first.
@@ -42,6 +51,17 @@ def least_severity(limits: tuple[float, float, float], progress: float) -> float
     """
     first, sinking, last = limits
     return max(last, first * (1 - progress / sinking))
+
+
+def as_found(photos: Tensor, generator: torch.Generator) -> Tensor:
+    """Photos (B, 3, H, W) in [0, 1] as people have them: some gray, some from a good JPEG file."""
+    dice = torch.rand(2, len(photos), generator=generator)
+    encoded = (dice[1] < AS_FILES).nonzero().flatten().tolist()
+    qualities = torch.randint(*FILE_QUALITY, (len(encoded),), generator=generator).tolist()
+    seen = torch.where((dice[0] < GRAY).view(-1, 1, 1, 1).to(photos.device), luma(photos), photos)
+    for index, quality in zip(encoded, qualities, strict=True):
+        seen[index] = jpeg(seen[index], quality)
+    return seen
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,9 +18,7 @@ from torch.nn import functional as F
 
 from autodir.diagnosis.biqa import QualityHead, QualityModel
 from autodir.errors import CheckpointError, ConfigError
-from autodir.imaging.color import luma
-from autodir.synthesis.codec import jpeg
-from autodir.training.batches import Batches
+from autodir.training.batches import Batches, as_found
 
 logger = logging.getLogger(__name__)
 
@@ -33,12 +31,6 @@ SIZES = (224, 288, 352)
 SCALE = (0.35, 1.25)
 LEAST_SEVERITY = 0.08
 BATCH = 8
-AS_FILES = 0.35
-"""Share of the photos, clean or not, that went through a file as cameras and web sites write it."""
-FILE_QUALITY = (84, 98)
-"""JPEG quality of those, too good to count as compression."""
-GRAY = 0.1
-"""Share of the photos, clean or not, without color."""
 COLLECTING = 0.9
 """Share of the budget in which photos are noted; the rest is for learning."""
 SAVE_EVERY = 120.0
@@ -137,17 +129,6 @@ def _collect(
             _save(kept, path)
             logger.info("%d photos noted", sum(len(part["label"]) for part in kept))
     return _save(kept, path)
-
-
-def as_found(photos: Tensor, generator: torch.Generator) -> Tensor:
-    """Photos (B, 3, H, W) in [0, 1] as people have them: some gray, some from a good JPEG file."""
-    dice = torch.rand(2, len(photos), generator=generator)
-    encoded = (dice[1] < AS_FILES).nonzero().flatten().tolist()
-    qualities = torch.randint(*FILE_QUALITY, (len(encoded),), generator=generator).tolist()
-    seen = torch.where((dice[0] < GRAY).view(-1, 1, 1, 1).to(photos.device), luma(photos), photos)
-    for index, quality in zip(encoded, qualities, strict=True):
-        seen[index] = jpeg(seen[index], quality)
-    return seen
 
 
 def _save(kept: list[dict[str, Tensor]], path: Path) -> dict[str, Tensor]:

@@ -50,6 +50,25 @@ def decibels_gained(before: Tensor, after: Tensor, target: Tensor, floor: float 
     return 10 * (errors[0] / errors[1]).log10()
 
 
+def levelled(target: Tensor, image: Tensor) -> Tensor:
+    """A target in the light of an image: for each channel the a · target + b nearest to it.
+
+    Without this the loss of a brightened crop is its level, which a few pixels cannot tell, and the
+    grain and the blotches that they do tell are lost in it.
+
+    Args:
+        target, image: (B, 3, H, W) in [0, 1].
+
+    Returns:
+        The same shape, in [0, 1]; a is kept in [1/2, 2].
+    """
+    means = [part.mean((2, 3), keepdim=True) for part in (target, image)]
+    apart, seen = target - means[0], image - means[1]
+    spread = apart.square().mean((2, 3), keepdim=True)
+    factor = (apart * seen).mean((2, 3), keepdim=True) / spread.clamp_min(1e-6)
+    return (apart * factor.clamp(0.5, 2) + means[1]).clamp(0, 1)
+
+
 def fidelity_loss(probabilities: Tensor, labels: Tensor) -> Tensor:
     """1 - Σ_c sqrt(y_c · p̂_c), the fidelity loss of AutoDIR: (B, K) and (B, K) → (B,)."""
     return 1 - (labels * probabilities + EPSILON).sqrt().sum(-1)

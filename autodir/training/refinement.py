@@ -22,7 +22,7 @@ from autodir.training.batches import Batches
 from autodir.training.correction import restored_of
 from autodir.training.instructions import Instructions
 from autodir.training.loop import LoopOptions, fit
-from autodir.training.losses import decibels_gained, relative_error
+from autodir.training.losses import decibels_gained, levelled, relative_error
 from autodir.training.replay import Replay
 from autodir.training.samples import save_sheet
 
@@ -90,25 +90,6 @@ def train_refinement(  # noqa: PLR0913 - the recipe in full
         )  # fmt: skip
     route(refinement, instructions, options.seed)
     return corrector
-
-
-def levelled(target: Tensor, image: Tensor) -> Tensor:
-    """A target in the light of an image: for each channel the a · target + b nearest to it.
-
-    Without this the loss of a brightened crop is its level, which a few pixels cannot tell, and the
-    grain and the blotches that they do tell are lost in it.
-
-    Args:
-        target, image: (B, 3, H, W) in [0, 1].
-
-    Returns:
-        The same shape, in [0, 1]; a is kept in [1/2, 2].
-    """
-    means = [part.mean((2, 3), keepdim=True) for part in (target, image)]
-    apart, seen = target - means[0], image - means[1]
-    spread = apart.square().mean((2, 3), keepdim=True)
-    factor = (apart * seen).mean((2, 3), keepdim=True) / spread.clamp_min(1e-6)
-    return (apart * factor.clamp(0.5, 2) + means[1]).clamp(0, 1)
 
 
 def _train_expert(

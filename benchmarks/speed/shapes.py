@@ -159,7 +159,7 @@ def tiled_peak(parts: Mapping[str, Any], side: int, dtype: torch.dtype) -> int:
     window = {
         "unet": TILE * vae.factor,
         "decode": tile + 2 * context if side > tile else side,
-        "correct": scm.tile + 2 * LOCAL_WINDOW if side > scm.tile + 2 * scm.overlap else side,
+        "correct": scm.tile + 2 * LOCAL_WINDOW,
     }
     peaks = [
         one_pass(parts, -(-min(limit, side) // 64) * 64, dtype)[name]["peak"]

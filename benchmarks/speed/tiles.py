@@ -110,9 +110,10 @@ def compare(
     )
     usual = scm.tile, scm.overlap
     scm.tile = max(size) + 1
-    corrected = scm.correct(pixels, pixels, text)
+    with scm.network.local_statistics(scm.window):  # those that tiles have
+        corrected = scm.correct(pixels, pixels, text)
     scm.tile, scm.overlap = tile, 0
-    cells = scm.network.grid(scm.network.train_size)
+    cells = scm.network.grid(scm.window)
     found["correction"] = differences(
         corrected,
         scm.correct(pixels, pixels, text),
