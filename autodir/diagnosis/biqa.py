@@ -70,6 +70,7 @@ class QualityHead(nn.Module):
         degradations: number K of degradations, "no" excluded.
         hidden: width of the fusion.
         measures: number of measures blended in, 0 for none.
+        members: networks of the blend.
         locator: keyword arguments of `Locator`, whose evidence counts among the measures.
     """
 
@@ -84,6 +85,7 @@ class QualityHead(nn.Module):
         degradations: int,
         hidden: int = 256,
         measures: int = 0,
+        members: int = 1,
         locator: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -101,7 +103,7 @@ class QualityHead(nn.Module):
         if locator is not None:
             self.add_locator(locator)
         if measures:
-            self.add_blend(measures)
+            self.add_blend(measures, members)
 
     @property
     def measured(self) -> bool:
@@ -134,21 +136,24 @@ class QualityHead(nn.Module):
         self.config["locator"] = self.locator.config
         return self.locator
 
-    def add_blend(self, measures: int) -> Blend:
+    def add_blend(self, measures: int, members: int = 1) -> Blend:
         """Blend ``measures`` figures in; until it is trained nothing changes.
 
-        A blend of as many measures stays, one of fewer is widened and keeps what it has learnt.
+        A blend of as many measures stays, one of fewer is widened and keeps what it has learnt; one
+        of fewer ``members`` gets fresh ones.
         """
-        self.config["measures"] = measures
         if self.blend is not None and self.blend.measures < measures:
             self.blend = self.blend.widened(measures)
         elif self.blend is None or self.blend.measures > measures:
             self.blend = Blend(self.config["hidden"], measures).to(self.presence.weight)
+        self.blend.enlarge(members)
+        self.config |= {"measures": measures, "members": len(self.blend.nets)}
         return self.blend
 
     def drop_blend(self) -> None:
         """Judge by the tower alone again."""
-        self.config.pop("measures", None)
+        for key in ("measures", "members"):
+            self.config.pop(key, None)
         self.blend = None
 
     def fused(self, features: Tensor) -> Tensor:

@@ -64,6 +64,8 @@ TOO_LIGHT = 0.68
 
 Of 53 held-out dark photos none came out above 0.64; photos that were not dark do.
 """
+LEAST_CHANGE = 12**-0.5 / 255
+"""Root mean square change below which a round has done nothing: that of rounding to eight bits."""
 _DARK_SIDE, _DARK_PATCH = 320, 15
 UNCOVERED: Mapping[str, frozenset[str]] = {
     "noise": frozenset({"compression", "low_resolution", "blur"}),
@@ -160,7 +162,10 @@ class Guard:
         elif key == "underexposure":
             measures["light"] = float(luma(image).mean())
             measures["light_after"] = float(luma(candidate).mean())
-        if measures.get("veil", 1.0) < LEAST_VEIL:
+        change = float((candidate - image).square().mean().sqrt())
+        if change < LEAST_CHANGE:
+            kind, why = "rolled back", f"nothing to be seen (a change of {255 * change:.2f} of 255)"
+        elif measures.get("veil", 1.0) < LEAST_VEIL:
             kind, why = "rolled back", f"no veil in its dark parts ({measures['veil']:.2f})"
         elif measures.get("light", 0.0) > MOST_LIGHT:
             kind, why = "rolled back", f"no lack of light (mean {measures['light']:.2f})"

@@ -34,10 +34,12 @@ BATCH = 8
 COLLECTING = 0.9
 """Share of the budget in which photos are noted; the rest is for learning."""
 SAVE_EVERY = 120.0
-EPOCHS, STEP = 60, 128
+EPOCHS, STEP = 40, 128
 LEARNING_RATE, WEIGHT_DECAY = 2e-3, 1e-2
 WIDENED = 0.5
 """Of both, for a blend that has learnt from other photos already and only reads more measures."""
+MEMBERS = 4
+"""Networks of the blend, each with its own beginning and its own order of the photos."""
 SMOOTHING = 0.02
 JITTER = 0.05
 """Noise on the standardized inputs, so that few photos are not learnt by heart."""
@@ -82,15 +84,18 @@ def train_head(
     notes = _collect(model, head, batches, COLLECTING * budget, run_dir / NOTES, seed, resume)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        before = head.blend
-        blend = head.add_blend(notes["measures"].shape[1])
+        before, learnt = head.blend, len(head.blend.nets) if head.blend is not None else 0
+        blend = head.add_blend(notes["measures"].shape[1], MEMBERS)
         known = 0
         if before is blend:
             known = len(blend.center) - head.evidences
         elif before is not None and before.measures < blend.measures:
             known = len(before.center)
         blend.standardize(notes["fused"], notes["measures"], known)
-        _learn(model, head, notes, WIDENED if known else 1.0)
+        for index in range(len(blend.nets)):
+            head.blend = blend.member(index)
+            _learn(model, head, notes, WIDENED if known and index < learnt else 1.0)
+        head.blend = blend
     head.eval().requires_grad_(False)
     with torch.no_grad():
         named = _logits(model, head, notes["fused"], notes["measures"])[0].argmax(1)

@@ -102,7 +102,7 @@ def test_measures_count_for_whole_photos_once_they_are_blended_in(tiny_model: Mo
     torch.testing.assert_close(before, alone)
     blend = tiny_model.head.add_blend(tiny_model.head.measures(image).shape[1])
     torch.testing.assert_close(model(image), before)  # untrained, it changes nothing
-    torch.nn.init.normal_(blend.net[-1].weight)
+    torch.nn.init.normal_(blend.nets[0][-1].weight)
     assert not torch.equal(model(image)[0], before[0])
     torch.testing.assert_close(model(image, whole=False), before)
     again = QualityHead(**tiny_model.head.config)

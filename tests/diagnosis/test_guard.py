@@ -230,7 +230,9 @@ def test_haze_is_lifted_only_where_there_is_a_veil() -> None:
     presence = {"noise": 0.1, "blur": 0.1, "haze": 0.2}
     veiled, clear = 0.5 + 0.5 * IMAGE, IMAGE * 0.6
     verdicts = [
-        Guard(Says(presence)).judge(found("haze", {**BEFORE, "haze": 0.9}), image, image, TAXONOMY)
+        Guard(Says(presence)).judge(
+            found("haze", {**BEFORE, "haze": 0.9}), image, image - 0.01, TAXONOMY
+        )
         for image in (veiled, clear)
     ]
     assert [verdict.kind for verdict in verdicts] == ["kept", "rolled back"]
@@ -259,3 +261,11 @@ def test_what_lies_in_the_scene_is_looked_for_where_the_first_look_saw_a_trace()
 
 def test_a_first_look_without_presence_rules_nothing_out() -> None:
     assert not_ruled_out(found("noise", {}), TAXONOMY) == TAXONOMY
+
+
+def test_a_round_that_changes_less_than_rounding_is_taken_back() -> None:
+    after = {"noise": 0.0, "blur": 0.1, "haze": 0.1}
+    nothing = judged(after, candidate=IMAGE + 0.2 / 255)
+    assert (nothing.kind, "nothing to be seen" in nothing.why) == ("rolled back", True)
+    assert torch.equal(nothing.image, IMAGE)
+    assert judged(after, candidate=IMAGE + 0.4 / 255).kind == "kept"

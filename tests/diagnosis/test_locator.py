@@ -62,7 +62,7 @@ def test_head_takes_the_evidence_and_is_stored(tiny_model: Model, tmp_path: Path
     assert told.shape[1] == plain.shape[1] + STATISTICS * count
     assert torch.equal(told[:, : plain.shape[1]], plain)
     model.head.add_blend(told.shape[1])
-    torch.nn.init.normal_(model.head.blend.net[-1].weight)
+    torch.nn.init.normal_(model.head.blend.nets[0][-1].weight)
     save_model(model.eval(), tmp_path, dtype=torch.float32)
     again = load_model(tmp_path)
     with torch.no_grad():
@@ -75,7 +75,7 @@ def test_a_first_locator_leaves_the_blend_and_a_second_one_takes_it(tiny_model: 
     photo = torch.rand(1, 3, 48, 64)
     plain = head.measures(photo)
     head.add_blend(plain.shape[1]).eval()
-    torch.nn.init.normal_(head.blend.net[-1].weight)
+    torch.nn.init.normal_(head.blend.nets[0][-1].weight)
     fused = torch.randn(1, head.config["hidden"])
     before = head(fused, plain)[1]
     head.add_locator({"degradations": 8}).eval()

@@ -7,7 +7,7 @@ import torch
 
 from autodir.checkpoint import Model
 from autodir.training import batches as module
-from autodir.training.batches import Batches, least_severity
+from autodir.training.batches import Batches, as_found, least_severity
 from autodir.training.data import PairPool, PhotoPool
 
 
@@ -124,3 +124,15 @@ def test_one_degradation_alone(batches: Batches, model: Model) -> None:
     drawn = batches.alone("rain").draw(12, 32, torch.Generator().manual_seed(0))
     assert set(drawn.label.tolist()) == {model.taxonomy.index("rain")}
     assert drawn.presence.sum(1).tolist() == [1.0] * 12
+
+
+def test_photos_are_shown_as_people_have_them() -> None:
+    generator = torch.Generator().manual_seed(0)
+    photos = torch.rand(80, 3, 16, 16, generator=generator)
+    seen = as_found(photos, generator)
+    gray = (seen.amax(1) - seen.amin(1)).flatten(1).amax(1) < 0.02
+    changed = (seen != photos).flatten(1).any(1)
+    expected = module.GRAY + module.AS_FILES * (1 - module.GRAY)
+    assert abs(float(gray.float().mean()) - module.GRAY) < 0.08
+    assert abs(float(changed.float().mean()) - expected) < 0.15
+    assert float((seen - photos)[~gray].abs().mean()) < 0.1
