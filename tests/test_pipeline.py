@@ -23,8 +23,8 @@ from autodir.records import Diagnosis, Mixture, NoiseSource, Verdict
 
 FREE = RestoreOptions(guard=False, structure_weight=0.0, color_fix="none", max_steps=2)
 """Diffusion alone and unjudged: with random weights each round changes each pixel."""
-HARMLESS = RestoreOptions(structure_weight=1.0, color_fix="none")
-"""The untrained correction gives the photo back, so the guard keeps each round."""
+HARMLESS = RestoreOptions(structure_weight=0.9, color_fix="none")
+"""The untrained correction gives nearly the photo back, so the guard keeps each round."""
 
 
 class Pretend:

@@ -21,7 +21,7 @@ from autodir.imaging.tiles import Tile, assemble, cores
 from autodir.records import TextEmbedding, check_image
 
 HEADS = ("residual", "signed", "affine")
-LOCAL_WINDOW = 256
+LOCAL_WINDOW = 192
 """Largest window in pixels of the statistics where a photo is corrected in tiles: each tile is
 computed with as much around it."""
 

@@ -162,7 +162,7 @@ class Guard:
         elif key == "underexposure":
             measures["light"] = float(luma(image).mean())
             measures["light_after"] = float(luma(candidate).mean())
-        change = float((candidate - image).square().mean().sqrt())
+        change = root_mean_square_change(image, candidate)
         if change < LEAST_CHANGE:
             kind, why = "rolled back", f"nothing to be seen (a change of {255 * change:.2f} of 255)"
         elif measures.get("veil", 1.0) < LEAST_VEIL:
@@ -205,6 +205,12 @@ def not_ruled_out(first: Diagnosis, among: Taxonomy) -> Taxonomy:
         one for one in among if first.presence.get(one.key, 1.0) < LEAST_TRACE.get(one.key, 0.0)
     ]
     return among.without(*unseen)
+
+
+def root_mean_square_change(first: Tensor, second: Tensor) -> float:
+    """Of two images (1, 3, H, W); channel by channel, since a large photo fills the memory."""
+    squares = [(a - b).square_().mean() for a, b in zip(first[0], second[0], strict=True)]
+    return float(torch.stack(squares).mean().sqrt())
 
 
 def tone_distance(first: Tensor, second: Tensor) -> float:
