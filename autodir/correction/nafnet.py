@@ -156,8 +156,8 @@ class NAFNet(nn.Module):
         middle_blk_num, enc_blk_nums, dec_blk_nums: blocks of each part, as published.
         unshuffle: space-to-depth factor before the first convolution; 1 is the published network.
         embed_dim: width of the instruction vector that modulates each block; 0 for none.
-        train_size: side of the training crops in pixels; larger inputs use local statistics. 0:
-            always global.
+        train_size: side in pixels above which statistics are local: that of the training crops, or
+            more where it serves better. 0: always global.
     """
 
     def __init__(  # noqa: PLR0913 - the published names
