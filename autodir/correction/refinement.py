@@ -8,26 +8,22 @@ arXiv:1710.04026) that nothing else disturbs, and hardly in hours by one that al
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from autodir.errors import ContractError
+from autodir.correction.experts import Experts
 
 STEP = 2
 """Space-to-depth factor: four pixels of the photo in one of the features."""
 EXPERTS = ("noise", "compression", "low_resolution", "underexposure", "rain")
 """The degradations that have one by default: those that it learns within minutes."""
-LEAST_SHARE = 0.02
-"""An expert that an instruction asks for by less than this is not computed at all."""
 
 _CENTER, _SPREAD = 0.45, 4.0
 _RESIDUAL = 0.3
 """Of the second convolutions at the start: what blocks add grows slowly."""
 _OUTPUT = 0.25
-_SHUT = -8.0
 
 
 class ExpertBlock(nn.Module):
@@ -90,8 +86,8 @@ class Expert(nn.Module):
         return residual
 
 
-class Refinement(nn.Module):
-    """The experts, and a gate that reads from the instruction how much of each is asked for.
+class Refinement(Experts):
+    """The experts of pixels, and the gate that says how much of each is asked for.
 
     Args:
         embed_dim: width of the instruction vector.
@@ -108,47 +104,17 @@ class Refinement(nn.Module):
         width: int = 48,
         dilations: Sequence[int] = (1, 1, 2, 2, 1),
     ) -> None:
-        super().__init__()
-        self.config: dict[str, Any] = {
-            "embed_dim": embed_dim, "experts": list(experts), "width": width,
-            "dilations": list(dilations),
-        }  # fmt: skip
-        self.embed_dim = embed_dim
-        self.gate = nn.Linear(embed_dim, len(experts))
-        nn.init.zeros_(self.gate.weight)
-        nn.init.constant_(self.gate.bias, _SHUT)
-        self.experts = nn.ModuleDict({key: Expert(width, dilations) for key in experts})
+        super().__init__(embed_dim, experts, {"width": width, "dilations": list(dilations)})
 
-    def add_expert(self, key: str) -> Expert:
-        """The expert of a degradation; a fresh one, not asked for yet, where it has none."""
-        known = list(self.experts)
-        if key not in known:
-            old = self.gate
-            fresh = Expert(int(self.config["width"]), self.config["dilations"])
-            self.experts[key] = fresh.to(old.weight)
-            self.gate = nn.Linear(self.embed_dim, len(known) + 1).to(old.weight)
-            with torch.no_grad():
-                self.gate.weight.zero_()[: len(known)] = old.weight
-                self.gate.bias.fill_(_SHUT)[: len(known)] = old.bias
-            self.config["experts"] = [*known, key]
-        expert = self.experts[key]
-        assert isinstance(expert, Expert)
-        return expert
+    def fresh(self) -> Expert:
+        """An expert of fresh weights, which adds nothing."""
+        return Expert(int(self.config["width"]), self.config["dilations"])
 
     @property
     def reach(self) -> int:
         """Pixels of the photo that one pixel of the result looks away."""
-        return max((expert.reach for expert in self._experts()), default=0)
-
-    def shares(self, instruction: Tensor) -> Tensor:
-        """How much of each expert instructions (B, embed_dim) ask for, (B, experts) in [0, 1].
-
-        Raises:
-            ContractError: the instruction is of another width.
-        """
-        if instruction.shape[-1] != self.embed_dim:
-            raise ContractError(f"this refinement needs an instruction (B, {self.embed_dim})")
-        return torch.sigmoid(self.gate(instruction.to(self.gate.weight.dtype)).float())
+        experts = self.experts.values()
+        return max((one.reach for one in experts if isinstance(one, Expert)), default=0)
 
     def forward(
         self, degraded: Tensor, restored: Tensor, corrected: Tensor, instruction: Tensor
@@ -164,14 +130,7 @@ class Refinement(nn.Module):
         Raises:
             ContractError: the instruction is of another width.
         """
-        shares = self.shares(instruction)
         total = torch.zeros_like(corrected, dtype=torch.float32)
-        for index, expert in enumerate(self._experts()):
-            share = shares[:, index]
-            if float(share.detach().max()) >= LEAST_SHARE:
-                own = expert(degraded, restored, corrected)
-                total = total + share[:, None, None, None] * own
+        for expert, share in self.asked(instruction):
+            total = total + share[:, None, None, None] * expert(degraded, restored, corrected)
         return total
-
-    def _experts(self) -> list[Expert]:
-        return [expert for expert in self.experts.values() if isinstance(expert, Expert)]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from autodir.correction.lighting import Lighting
 from autodir.correction.nafnet import NAFNet
 from autodir.correction.refinement import Refinement
 from autodir.errors import ContractError
@@ -35,6 +36,7 @@ class StructureCorrector(nn.Module):
     and starts at g = 1, a = d = 0, where the result is the degraded photo: an untrained network
     does no harm, haze and darkness are nearly affine in the photo, and a says so in one
     multiplication. A refinement, where there is one, adds its own residual to that of the network.
+    A lighting, where there is one, looks at the whole result: `correct` alone knows it.
 
     Args:
         network: keyword arguments of `NAFNet` but for the channels.
@@ -43,6 +45,7 @@ class StructureCorrector(nn.Module):
         overlap: least number of pixels around a tile that are computed with it; never fewer than
             the window of the local statistics, nor than a refinement reaches.
         refinement: keyword arguments of `Refinement`; None for a correction without.
+        lighting: keyword arguments of `Lighting`; None for a correction without.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class StructureCorrector(nn.Module):
         tile: int = 768,
         overlap: int = 64,
         refinement: Mapping[str, Any] | None = None,
+        lighting: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if head not in HEADS:
@@ -70,6 +74,9 @@ class StructureCorrector(nn.Module):
         self.refinement: Refinement | None = None
         if refinement is not None:
             self.add_refinement(refinement)
+        self.lighting: Lighting | None = None
+        if lighting is not None:
+            self.add_lighting(lighting)
 
     def add_refinement(self, config: Mapping[str, Any]) -> Refinement:
         """A refinement of fresh weights, which adds nothing until it is trained."""
@@ -77,14 +84,21 @@ class StructureCorrector(nn.Module):
         self.config["refinement"] = self.refinement.config
         return self.refinement
 
+    def add_lighting(self, config: Mapping[str, Any]) -> Lighting:
+        """A lighting of fresh weights, which changes nothing until it is trained."""
+        self.lighting = Lighting(**config).to(self.network.intro.weight)
+        self.config["lighting"] = self.lighting.config
+        return self.lighting
+
     @contextmanager
     def unrefined(self) -> Iterator[None]:
-        """Without the refinement: the network alone computes, and alone has weights."""
-        kept, self.refinement = self.refinement, None
+        """Without refinement and lighting: the network alone computes, and alone has weights."""
+        kept = self.refinement, self.lighting
+        self.refinement = self.lighting = None
         try:
             yield
         finally:
-            self.refinement = kept
+            self.refinement, self.lighting = kept
 
     @property
     def instructed(self) -> bool:
@@ -181,7 +195,11 @@ class StructureCorrector(nn.Module):
             parts = cores(size, -(-self.tile // grid) * grid, context, grid)
             with self.network.local_statistics(window):
                 result = assemble((repair(part.outer) for part in parts), parts, size)
-        return result[..., :height, :width]
+        result = result[..., :height, :width]
+        if self.lighting is not None:
+            self.lighting.relight(degraded, restored, result, text.pooled, weight)
+            result = result.clamp_(0, 1) if clamp else result
+        return result
 
 
 def _cut(image: Tensor, window: Tile) -> Tensor:

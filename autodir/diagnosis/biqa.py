@@ -290,8 +290,8 @@ class BiqaDiagnoser:
 
         Returns:
             The diagnosis; ``main`` is the most probable degradation, or None where no presence
-            reaches the clean threshold. The mixture is over the degradations alone, for "no"
-            conditions nothing, unless ``mix_clean``.
+            reaches the clean threshold. The mixture is over those that reach
+            it, for what is not there conditions nothing; with ``mix_clean`` over all prompts.
         """
         check_image(pixels, "pixels")
         everything = self.model.taxonomy
@@ -306,8 +306,7 @@ class BiqaDiagnoser:
         asked = [d for d in everything if d.key in among.keys]
         found = [d for d in asked if presence[d.key] >= self.calibration.clean_threshold]
         main = max(found, key=lambda d: probabilities[d.key], default=None)
-        told = [key for key in keys if self.mix_clean or key != everything.clean]
-        told = told or [everything.clean]
+        told = keys if self.mix_clean else [d.key for d in found or asked] or [everything.clean]
         weights = chosen[[keys.index(key) for key in told]].double().softmax(0)
         mixture = Mixture(
             phrases=tuple(everything.prompt(key) for key in told), weights=tuple(weights.tolist())

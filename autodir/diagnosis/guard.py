@@ -43,8 +43,10 @@ LIMITS: Mapping[str, Limits] = {
     "haze": Limits(tone=0.40, structure=0.3),
     "rain": Limits(tone=0.25, structure=0.2),
     "raindrop": Limits(tone=0.20, structure=0.4),
+    "noise": Limits(tone=0.06, structure=0.2),
 }
-"""Repairs that change tone by their nature; all others have `DEFAULT_LIMITS`."""
+"""Repairs that change tone by their nature, or gradients: those of a noisy photo are its grain,
+where haze or blur have taken the rest. All others have `DEFAULT_LIMITS`."""
 DEFAULT_LIMITS = Limits(tone=0.06, structure=0.4)
 LEAST_VEIL = 0.35
 """Mean dark channel below which there is no haze to lift.
@@ -84,6 +86,14 @@ NEVER_ADDED = frozenset({"raindrop"})
 """What no repair can put into a photo, whatever its result looks like.
 
 Drops are told by the grain that is missing in them, and a denoised photo has none.
+"""
+
+GIVES_AWAY: Mapping[str, str] = {"underexposure": "haze"}
+"""What a photo looks like after a repair that it did not need, by what was repaired.
+
+A scene that is dark by nature is gray in the light, as if veiled: of fifteen rounds for darkness on
+held-out photos with several degradations the fourteen that helped left a presence of haze of 0.16
+at most, and the one that cost 20 dB left 0.94.
 """
 
 LEAST_TRACE: Mapping[str, float] = {"haze": 0.3, "underexposure": 0.1}
@@ -171,6 +181,8 @@ class Guard:
             kind, why = "rolled back", f"no lack of light (mean {measures['light']:.2f})"
         elif measures.get("light_after", 0.0) > TOO_LIGHT:
             kind, why = "rolled back", f"too light after it (mean {measures['light_after']:.2f})"
+        elif rises.get(GIVES_AWAY.get(key, ""), 0.0) > options.side_effect:
+            kind, why = "rolled back", f"{GIVES_AWAY[key]} in place of it"
         elif tone > limits.tone or structure < limits.structure:
             kind, why = (
                 "rolled back",

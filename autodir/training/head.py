@@ -6,21 +6,17 @@ noted once, and the small blend learns from the notes in seconds.
 
 from __future__ import annotations
 
-import logging
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
 from autodir.diagnosis.biqa import QualityHead, QualityModel
 from autodir.errors import CheckpointError, ConfigError
 from autodir.training.batches import Batches, as_found
-
-logger = logging.getLogger(__name__)
+from autodir.training.notes import Notes, collect
 
 SHARE = (0.5, 0.1, 0.4)
 """One degradation, several, none. "No" is the answer that most mistakes are made with."""
@@ -33,7 +29,6 @@ LEAST_SEVERITY = 0.08
 BATCH = 8
 COLLECTING = 0.9
 """Share of the budget in which photos are noted; the rest is for learning."""
-SAVE_EVERY = 120.0
 EPOCHS, STEP = 40, 128
 LEARNING_RATE, WEIGHT_DECAY = 2e-3, 1e-2
 WIDENED = 0.5
@@ -80,8 +75,24 @@ def train_head(
         raise ConfigError(
             "the published head knows no classical measures", "train the head of small"
         )
-    run_dir.mkdir(parents=True, exist_ok=True)
-    notes = _collect(model, head, batches, COLLECTING * budget, run_dir / NOTES, seed, resume)
+    path = run_dir / NOTES
+
+    def note(generator: torch.Generator, index: int) -> Notes:
+        drawn = batches.draw(
+            BATCH, SIZES[index % len(SIZES)], generator, scale=SCALE, least=LEAST_SEVERITY
+        )
+        seen = as_found(drawn.degraded, generator)
+        return {
+            "fused": head.fused(model.features(seen)).float(), "measures": head.measures(seen),
+            "label": drawn.label, "presence": drawn.presence,
+        }  # fmt: skip
+
+    def check(notes: Notes) -> None:
+        if notes["fused"].shape[1] != head.config["hidden"]:
+            raise CheckpointError(f"{path} was noted from another model", "use an empty folder")
+
+    model.eval()
+    notes = collect(note, COLLECTING * budget, path, seed, resume=resume, check=check)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         before, learnt = head.blend, len(head.blend.nets) if head.blend is not None else 0
@@ -101,47 +112,6 @@ def train_head(
         named = _logits(model, head, notes["fused"], notes["measures"])[0].argmax(1)
     right = (named == notes["label"]).float().mean()
     return {"noted": len(named), "measured": {"named": round(float(right), 4)}}
-
-
-@torch.no_grad()
-def _collect(
-    model: QualityModel, head: QualityHead, batches: Batches, budget: float, path: Path, seed: int,
-    resume: bool,
-) -> dict[str, Tensor]:  # fmt: skip
-    """Fused features, measures, label and presence of as many photos as the time allows."""
-    kept: list[dict[str, Tensor]] = []
-    if resume and path.is_file():
-        kept.append(load_file(path))
-        if kept[0]["fused"].shape[1] != head.config["hidden"]:
-            raise CheckpointError(f"{path} was noted from another model", "use an empty folder")
-        seed += sum(len(part["label"]) for part in kept)  # photos that are new
-    generator = torch.Generator().manual_seed(seed)
-    model.eval()
-    started, saved, index = time.monotonic(), time.monotonic(), 0
-    while index < 2 or time.monotonic() - started < budget:
-        size = SIZES[index % len(SIZES)]
-        drawn = batches.draw(BATCH, size, generator, scale=SCALE, least=LEAST_SEVERITY)
-        seen = as_found(drawn.degraded, generator)
-        kept.append({
-            "fused": head.fused(model.features(seen)).float().cpu(),
-            "measures": head.measures(seen).cpu(),
-            "label": drawn.label.cpu(),
-            "presence": drawn.presence.cpu(),
-        })  # fmt: skip
-        index += 1
-        if time.monotonic() - saved > SAVE_EVERY:
-            saved = time.monotonic()
-            _save(kept, path)
-            logger.info("%d photos noted", sum(len(part["label"]) for part in kept))
-    return _save(kept, path)
-
-
-def _save(kept: list[dict[str, Tensor]], path: Path) -> dict[str, Tensor]:
-    together = {key: torch.cat([part[key] for part in kept]) for key in kept[0]}
-    part = path.with_suffix(".tmp")
-    save_file(together, part)
-    part.replace(path)
-    return together
 
 
 def _learn(model: QualityModel, head: QualityHead, notes: dict[str, Tensor], share: float) -> None:

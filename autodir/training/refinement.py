@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from autodir.correction.refinement import Refinement
+from autodir.correction.experts import Experts
 from autodir.correction.scm import StructureCorrector
 from autodir.diffusion.model import LatentDiffusion
 from autodir.errors import ContractError
@@ -149,11 +149,11 @@ def _train_expert(
     fit(expert, loss, options, run_dir, sample)
 
 
-def route(refinement: Refinement, instructions: Instructions, seed: int) -> float:
+def route(experts: Experts, instructions: Instructions, seed: int) -> float:
     """Fit the gate: logistic regression from an instruction to the degradation that it means.
 
     Args:
-        refinement: its gate is changed, nothing else.
+        experts: their gate is changed, nothing else.
         instructions: prompts, mixtures and free phrases are drawn from it.
         seed: of the draw.
 
@@ -165,16 +165,16 @@ def route(refinement: Refinement, instructions: Instructions, seed: int) -> floa
     labels = torch.randint(len(keys), (ROUTED,), generator=generator)
     with torch.no_grad():
         parts = [instructions.draw(part, generator).pooled for part in labels.split(256)]
-    told = torch.cat(parts).to(refinement.gate.weight)
-    wanted = torch.tensor([[float(keys[i] == key) for key in refinement.experts] for i in labels])
+    told = torch.cat(parts).to(experts.gate.weight)
+    wanted = torch.tensor([[float(keys[i] == key) for key in experts.experts] for i in labels])
     wanted = wanted.to(told)
-    optimizer = torch.optim.Adam(refinement.gate.parameters(), lr=0.1)
-    refinement.gate.requires_grad_(True)
+    optimizer = torch.optim.Adam(experts.gate.parameters(), lr=0.1)
+    experts.gate.requires_grad_(True)
     with torch.enable_grad():
         for _ in range(300):
             optimizer.zero_grad(set_to_none=True)
-            F.binary_cross_entropy_with_logits(refinement.gate(told), wanted).backward()
+            F.binary_cross_entropy_with_logits(experts.gate(told), wanted).backward()
             optimizer.step()
     with torch.no_grad():
-        right = (refinement.shares(told) > 0.5) == (wanted > 0.5)
+        right = (experts.shares(told) > 0.5) == (wanted > 0.5)
     return float(right.float().mean())

@@ -35,8 +35,9 @@ SHARES: Mapping[str, float] = {
     "head": 0.04,
     "autoencoder": 0.1,
     "diffusion": 0.18,
-    "correction": 0.2,
-    "refinement": 0.18,
+    "correction": 0.18,
+    "refinement": 0.15,
+    "lighting": 0.05,
     "calibration": 0.02,
 }
 """Shares of the budget of ``train all``, in the order of the stages."""

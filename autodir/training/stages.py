@@ -45,6 +45,8 @@ from autodir.training.head import LEARNING_RATE as HEAD_RATE
 from autodir.training.head import SHARE as HEAD_SHARE
 from autodir.training.head import train_head
 from autodir.training.instructions import Instructions
+from autodir.training.lighting import LEARNING_RATE as LIGHTING_RATE
+from autodir.training.lighting import train_lighting
 from autodir.training.locator import BATCH as LOCATOR_BATCH
 from autodir.training.locator import EMPHASIS as LOCATOR_EMPHASIS
 from autodir.training.locator import LEARNING_RATE as LOCATOR_RATE
@@ -239,6 +241,32 @@ def _refinement(stage: Stage) -> dict[str, Any]:
     return {"experts": asked or list(refinement.experts)}
 
 
+def _lighting(stage: Stage) -> dict[str, Any]:
+    if not processes().is_main_process:  # noted once, and saved by the main process
+        return {}
+    model = stage.model
+    asked = [model.taxonomy.get(key).key for key in stage.options.experts]
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(stage.options.seed)
+        lighting = model.scm.lighting or model.scm.add_lighting(
+            {"embed_dim": model.clip.embed_dim} | ({"experts": asked} if asked else {})
+        )
+        for key in asked:
+            lighting.add_expert(key)
+    model.eval()
+    lighting.train().requires_grad_(True)
+    gained = train_lighting(
+        model.scm,
+        model.latent_diffusion(),
+        stage.batches,
+        _instructions(model),
+        stage.loop,
+        stage.run_dir,
+        experts=asked,
+    )
+    return {"measured": {f"beyond_db_{key}": value for key, value in gained.items()}}
+
+
 def _calibration(stage: Stage) -> dict[str, Any]:
     if not processes().is_main_process:  # measured once, and saved by the main process
         return {}
@@ -263,6 +291,7 @@ STAGES: Mapping[str, tuple[float, Callable[[Stage], dict[str, Any]]]] = {
     "diffusion": (DIFFUSION_RATE, _diffusion),
     "correction": (CORRECTION_RATE, _correction),
     "refinement": (REFINEMENT_RATE, _refinement),
+    "lighting": (LIGHTING_RATE, _lighting),
     "adapter": (ADAPTER_RATE, _adapter),
     "cfw": (WRAPPING_RATE, _cfw),
     "calibration": (1.0, _calibration),

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from autodir.correction.refinement import LEAST_SHARE, Refinement
+from autodir.correction.experts import LEAST_SHARE
+from autodir.correction.refinement import Refinement
 from autodir.errors import ContractError
 
 

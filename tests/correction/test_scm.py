@@ -235,3 +235,39 @@ def test_configuration_builds_the_same_refinement() -> None:
     again = StructureCorrector(**module.config)
     assert again.config == module.config
     again.load_state_dict(module.state_dict())
+
+
+def lit(**kwargs: object) -> StructureCorrector:
+    module = corrector(**kwargs)  # type: ignore[arg-type]
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        lighting = module.add_lighting({"embed_dim": 5, "experts": ("haze",), "hidden": 8})
+        for member in lighting.experts["haze"].members:
+            member[-1].weight.data = torch.randn(member[-1].weight.shape) * 0.2
+        lighting.gate.bias.data.fill_(8.0)
+    return module.eval().requires_grad_(False)
+
+
+def test_lighting_sees_the_whole_result() -> None:
+    module, degraded, restored = lit(), photo(seed=1), photo(seed=2)
+    with module.unrefined():
+        plain = module.correct(degraded, restored, TEXT)
+        assert not any(name.startswith("lighting") for name in module.state_dict())
+    assert module.lighting is not None
+    expected = module.lighting.relight(degraded, restored, plain.clone(), TEXT.pooled)
+    assert not torch.equal(expected, plain)
+    torch.testing.assert_close(module.correct(degraded, restored, TEXT), expected.clamp(0, 1))
+    assert torch.equal(module.correct(degraded, restored, TEXT, 0.0), restored)
+
+
+def test_lit_tiles_equal_the_whole() -> None:
+    degraded, restored = photo(131, 250, seed=1), photo(131, 250, seed=2)
+    results = [lit(tile=tile).correct(degraded, restored, TEXT, clamp=False) for tile in (512, 48)]
+    assert float((results[0] - results[1]).abs().max()) < 0.1 / 255
+
+
+def test_configuration_builds_the_same_lighting() -> None:
+    module = lit()
+    again = StructureCorrector(**module.config)
+    assert again.config == module.config
+    again.load_state_dict(module.state_dict())

@@ -176,6 +176,24 @@ def test_clean_label_conditions_nothing(quality: QualityModel) -> None:
     assert heaviest[1] == quality.taxonomy.prompt("rain")
 
 
+def test_what_is_not_found_conditions_nothing(quality: QualityModel) -> None:
+    """The softmax may prefer a prompt whose presence is too low for a repair."""
+    taxonomy = quality.taxonomy
+    scores = {"raindrop": 9.0, "rain": 2.0, "haze": 1.0}
+    model = Fixed(quality, scores, {"raindrop": -9.0, "rain": 3.0, "haze": 3.0})
+    diagnosis = BiqaDiagnoser(model, Calibration()).diagnose(photo(), taxonomy)
+    assert diagnosis.main == taxonomy.get("rain")
+    assert set(diagnosis.mixture.phrases) == {taxonomy.prompt("rain"), taxonomy.prompt("haze")}
+    shares = dict(zip(diagnosis.mixture.phrases, diagnosis.mixture.weights, strict=True))
+    odds = shares[taxonomy.prompt("rain")] / shares[taxonomy.prompt("haze")]
+    told = diagnosis.probabilities
+    assert odds == pytest.approx(told["rain"] / told["haze"], rel=1e-3)
+    nothing = Fixed(quality, scores, dict.fromkeys(scores, -9.0))
+    clean = BiqaDiagnoser(nothing, Calibration()).diagnose(photo(), taxonomy)
+    assert clean.main is None
+    assert len(clean.mixture.phrases) == len(taxonomy.keys) - 1
+
+
 def test_clean_label_may_be_let_into_the_mixture(quality: QualityModel) -> None:
     fixed = Fixed(quality, {"rain": 2.0, "no": 1.0}, {"rain": 3.0})
     diagnoser = BiqaDiagnoser(fixed, Calibration()).looking(crops=1, mix_clean=True)  # type: ignore[arg-type]

@@ -88,8 +88,31 @@ def test_what_the_light_uncovers_is_no_harm(other: str) -> None:
     lit = Guard(Says({"underexposure": 0.9, other: 0.99}))
     dark = found("underexposure", before)
     assert lit.judge(dark, IMAGE * 0.3, BETTER * 0.3, TAXONOMY).kind == "kept"
-    hazy = Guard(Says({"underexposure": 0.9, "haze": 0.99}))
-    assert hazy.judge(dark, IMAGE * 0.3, BETTER * 0.3, TAXONOMY).kind == "blended"
+    rainy = Guard(Says({"underexposure": 0.9, "rain": 0.99}))
+    dark = found("underexposure", {**before, "rain": 0.1})
+    assert rainy.judge(dark, IMAGE * 0.3, BETTER * 0.3, TAXONOMY).kind == "blended"
+
+
+def test_a_dark_scene_that_looks_veiled_in_the_light_was_dark_by_nature() -> None:
+    before = {"underexposure": 1.0, "haze": 0.0}
+    for haze, kind in ((0.4, "kept"), (0.9, "rolled back")):
+        guard = Guard(Says({"underexposure": 0.0, "haze": haze}))
+        dark = 0.3 * IMAGE
+        verdict = guard.judge(found("underexposure", before), dark, IMAGE, TAXONOMY)
+        assert verdict.kind == kind
+    assert torch.equal(verdict.image, dark)
+    assert "haze" in verdict.why
+    veiled = {"underexposure": 1.0, "haze": 0.8}  # it was seen in the dark already
+    assert guard.judge(found("underexposure", veiled), dark, IMAGE, TAXONOMY).kind == "kept"
+
+
+def test_grain_is_no_structure() -> None:
+    generator = torch.Generator().manual_seed(0)
+    noisy = IMAGE + 0.08 * torch.randn(IMAGE.shape, generator=generator)
+    assert 0.2 < structure_agreement(noisy, IMAGE) < 0.4
+    for key, kind in (("noise", "kept"), ("blur", "rolled back")):
+        guard = Guard(Says({}))
+        assert guard.judge(found(key, BEFORE), noisy, IMAGE, TAXONOMY).kind == kind
 
 
 def test_no_repair_puts_drops_on_the_lens() -> None:

@@ -115,6 +115,7 @@ def test_resume_after_a_kill_goes_on_with_the_next_stage(
         "diffusion",
         "correction",
         "refinement",
+        "lighting",
         "calibration",
     ]
 

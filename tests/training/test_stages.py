@@ -9,7 +9,7 @@ from autodir.checkpoint import Model
 from autodir.config import TRAINING_PARTS, TrainOptions
 from autodir.diagnosis.contrastive import ContrastiveHead
 from autodir.errors import ConfigError, PromptError
-from autodir.training import correction, locator, refinement
+from autodir.training import correction, lighting, locator, refinement
 from autodir.training.batches import Batches
 from autodir.training.loop import LoopOptions
 from autodir.training.stages import STAGES, Recipe, Stage
@@ -90,6 +90,26 @@ def test_chosen_experts_are_added_to_those_that_stand(
     after = model.scm.refinement.experts.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
     assert after["low_resolution.ending.bias"].any()
+    with pytest.raises(PromptError, match="unknown degradation 'snow'"):
+        run(stage_of(model, batches, tmp_path, experts=("snow",)))
+
+
+def test_lighting_stage_makes_a_lighting_once_and_adds_experts(
+    model: Model, batches: Batches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lighting, "SIZES", (48,))
+    monkeypatch.setattr(lighting, "COLLECTING", 0.0)
+    run = STAGES["lighting"][1]
+    notes = run(stage_of(model, batches, tmp_path, experts=("haze",)))
+    assert notes["measured"].keys() == {"beyond_db_haze"}
+    first = model.scm.lighting
+    assert first is not None
+    before = {name: value.clone() for name, value in first.experts.state_dict().items()}
+    run(stage_of(model, batches, tmp_path, experts=("Underexposure",)))
+    assert model.scm.lighting is first
+    assert list(first.experts) == ["haze", "underexposure"]
+    after = first.experts.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
     with pytest.raises(PromptError, match="unknown degradation 'snow'"):
         run(stage_of(model, batches, tmp_path, experts=("snow",)))
 

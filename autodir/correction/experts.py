@@ -1,0 +1,77 @@
+"""Networks that serve one degradation each, and the gate that asks for them.
+
+Apart from the networks, because experts of pixels and experts of light are asked for alike.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from autodir.errors import ContractError
+
+LEAST_SHARE = 0.02
+"""An expert that an instruction asks for by less than this is not computed at all."""
+_SHUT = -8.0
+
+
+class Experts(nn.Module, ABC):
+    """One network for each of some degradations; the instruction says how much of each is wanted.
+
+    Args:
+        embed_dim: width of the instruction vector.
+        experts: the degradations that have one.
+        shape: further arguments of the class, which its experts are built from.
+    """
+
+    def __init__(
+        self, embed_dim: int, experts: Sequence[str], shape: Mapping[str, object] | None = None
+    ) -> None:
+        super().__init__()
+        self.config: dict[str, Any] = {
+            "embed_dim": embed_dim, "experts": list(experts), **(shape or {}),
+        }  # fmt: skip
+        self.embed_dim = embed_dim
+        self.gate = nn.Linear(embed_dim, len(experts))
+        nn.init.zeros_(self.gate.weight)
+        nn.init.constant_(self.gate.bias, _SHUT)
+        self.experts = nn.ModuleDict({key: self.fresh() for key in experts})
+
+    @abstractmethod
+    def fresh(self) -> nn.Module:
+        """An expert of fresh weights, which changes nothing."""
+
+    def add_expert(self, key: str) -> nn.Module:
+        """The expert of a degradation; a fresh one, not asked for yet, where it has none."""
+        known = list(self.experts)
+        if key not in known:
+            old = self.gate
+            self.experts[key] = self.fresh().to(old.weight)
+            self.gate = nn.Linear(self.embed_dim, len(known) + 1).to(old.weight)
+            with torch.no_grad():
+                self.gate.weight.zero_()[: len(known)] = old.weight
+                self.gate.bias.fill_(_SHUT)[: len(known)] = old.bias
+            self.config["experts"] = [*known, key]
+        return self.experts[key]
+
+    def shares(self, instruction: Tensor) -> Tensor:
+        """How much of each expert instructions (B, embed_dim) ask for, (B, experts) in [0, 1].
+
+        Raises:
+            ContractError: the instruction is of another width.
+        """
+        if instruction.shape[-1] != self.embed_dim:
+            raise ContractError(f"these experts need an instruction (B, {self.embed_dim})")
+        return torch.sigmoid(self.gate(instruction.to(self.gate.weight.dtype)).float())
+
+    def asked(self, instruction: Tensor) -> Iterator[tuple[nn.Module, Tensor]]:
+        """The experts that some of the instructions ask for, with the shares (B,) of each."""
+        shares = self.shares(instruction)
+        for index, expert in enumerate(self.experts.values()):
+            share = shares[:, index]
+            if float(share.detach().max()) >= LEAST_SHARE:
+                yield expert, share

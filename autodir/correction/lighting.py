@@ -1,0 +1,284 @@
+"""The light of a photo put right as a whole: haze and darkness, told by its statistics.
+
+Apart from the convolutions, because how dense a veil is and how dark a scene was no neighborhood
+can tell: here the distribution of a photo's values says how much of which image each channel of the
+result is made of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from autodir.correction.experts import Experts
+
+THUMBNAIL = 128
+"""Longer side in pixels of what the statistics are taken from."""
+LIT = ("haze", "underexposure")
+"""The degradations that have one by default: those whose measure is the whole photo."""
+STRIP = 256
+"""Rows that are put together at a time, so that a large photo takes no copies of itself."""
+BASIS = 8
+"""Images that a channel of the result is mixed of, the constant one included."""
+FIRST = 5
+"""Place of C among them: an untrained mixture is C."""
+
+_QUANTILES = (
+    0.002, 0.01, 0.03, 0.08, 0.15, 0.25, 0.4, 0.5, 0.6, 0.75, 0.85, 0.92, 0.97, 0.99, 0.998,
+)  # fmt: skip
+_BRIGHTNESS = (0.2, 0.35, 0.5, 0.65, 0.8)
+_BANDS = 4
+_CELL = 8
+_PATCH = 7
+_RADIUS = 11
+_SMOOTHING = 1e-3
+_HAZE_REMOVED = 0.95
+_LEAST_TRANSMISSION = 0.1
+_OUTPUT = 0.3
+
+
+@dataclass(frozen=True)
+class Veil:
+    """Haze as the dark channel prior sees it (He, Sun and Tang, CVPR 2009).
+
+    Attributes:
+        air: airlight (B, 3, 1, 1).
+        slope, offset: transmission = slope · gray + offset, (B, 1, h, w) of a thumbnail: the
+            guided filter, whose maps may be enlarged (He and Sun, arXiv:1505.00996).
+    """
+
+    air: Tensor
+    slope: Tensor
+    offset: Tensor
+
+    @classmethod
+    def of(cls, photo: Tensor) -> Veil:
+        """Estimate it from a thumbnail (B, 3, h, w) in [0, 1]."""
+        dark = _darkest(photo)
+        count = max(1, dark[0].numel() // 1000)
+        brightest = dark.flatten(1).topk(count).indices[:, None].expand(-1, 3, -1)
+        air = photo.flatten(2).gather(2, brightest).mean(2).clamp_min(1e-3)[..., None, None]
+        raw, gray = 1 - _HAZE_REMOVED * _darkest(photo / air), photo.mean(1, keepdim=True)
+        mean_gray, mean_raw = _box(gray), _box(raw)
+        covariance = _box(gray * raw) - mean_gray * mean_raw
+        slope = covariance / (_box(gray * gray) - mean_gray.square() + _SMOOTHING)
+        return cls(air, _box(slope), _box(mean_raw - slope * mean_gray))
+
+    def lifted(self, photo: Tensor, top: int = 0, height: int | None = None) -> Tensor:
+        """J = (I - A) / t + A of some rows of the photo, in [0, 1].
+
+        Args:
+            photo: (B, 3, rows, W) in [0, 1].
+            top: the first of the rows.
+            height: rows of the whole photo; those given by default.
+        """
+        slope, offset = (
+            rows_of(part, top, photo.shape[-2], height or photo.shape[-2], photo.shape[-1])
+            for part in (self.slope, self.offset)
+        )
+        transmission = slope * photo.mean(1, keepdim=True) + offset
+        clear = (photo - self.air) / transmission.clamp_min(_LEAST_TRANSMISSION) + self.air
+        return clear.clamp(0, 1)
+
+
+def statistics(photo: Tensor, lifted: Tensor) -> Tensor:
+    """How the values of photos are distributed, (B, F).
+
+    Args:
+        photo: thumbnails (B, 3, h, w) in [0, 1].
+        lifted: the same without the veil of the dark channel prior.
+    """
+    gray, dark = photo.mean(1, keepdim=True), _darkest(photo)
+    fine = (photo - F.avg_pool2d(photo, 5, 1, 2, count_include_pad=False)).abs()
+    vividness = photo.amax(1, keepdim=True) - photo.amin(1, keepdim=True)
+    parts = [_quantiles(image) for image in (photo, lifted, dark, fine, vividness)]
+    parts += [image.flatten(2).std(-1, correction=0) for image in (photo, lifted)]
+    bands = F.adaptive_avg_pool2d(torch.cat([gray, gray * gray], dim=1), (_BANDS, 1)).flatten(2)
+    parts += [bands[:, 0], (bands[:, 1] - bands[:, 0].square()).clamp_min(0).sqrt()]
+    # Contrast by brightness: haze takes it from what is bright.
+    cells = F.avg_pool2d(torch.cat([gray, gray * gray], dim=1), _CELL, ceil_mode=True).flatten(2)
+    spread = (cells[:, 1] - cells[:, 0].square()).clamp_min(0).sqrt()
+    level = torch.bucketize(cells[:, 0].contiguous(), gray.new_tensor(_BRIGHTNESS))
+    share = F.one_hot(level, len(_BRIGHTNESS) + 1).to(gray).transpose(1, 2)
+    parts += [share.mean(2), (share * spread[:, None]).sum(2) / share.sum(2).clamp_min(1)]
+    return torch.cat([part.flatten(1) for part in parts], dim=1)
+
+
+def basis(degraded: Tensor, lifted: Tensor, restored: Tensor, corrected: Tensor) -> Tensor:
+    """The images that a result is mixed of: (B, 3, h, w) each → (B, 3, 8, h, w)."""
+    return torch.stack(
+        [
+            degraded, degraded.clamp_min(0).sqrt(), degraded.square(), lifted,
+            restored, corrected, corrected.square(), torch.ones_like(corrected),
+        ],
+        dim=2,
+    )  # fmt: skip
+
+
+class Light(nn.Module):
+    """From a photo's statistics to the shares of the `basis` in each channel of the result.
+
+    Args:
+        statistics: how many figures of a photo are read.
+        hidden: width of both hidden layers.
+        members: networks whose mean counts.
+        dropout: share of the hidden figures left out in training.
+    """
+
+    center: Tensor
+    spread: Tensor
+
+    def __init__(self, statistics: int, hidden: int, members: int, dropout: float) -> None:
+        super().__init__()
+        self.register_buffer("center", torch.zeros(statistics))
+        self.register_buffer("spread", torch.ones(statistics))
+        self.members = nn.ModuleList(
+            nn.Sequential(
+                nn.Linear(statistics, hidden), nn.GELU(), nn.Dropout(dropout),
+                nn.Linear(hidden, hidden), nn.GELU(), nn.Dropout(dropout),
+                nn.Linear(hidden, 3 * BASIS),
+            )
+            for _ in range(members)
+        )  # fmt: skip
+        for member in self.members:
+            assert isinstance(member, nn.Sequential)
+            for parameter in member[-1].parameters():
+                nn.init.zeros_(parameter)
+
+    def standardize(self, noted: Tensor) -> None:
+        """Take center and spread from the statistics (N, F) of photos."""
+        self.center.copy_(noted.mean(0))
+        self.spread.copy_(noted.std(0).clamp_min(1e-3))
+
+    def standard(self, noted: Tensor) -> Tensor:
+        """Statistics (B, F) as the networks read them."""
+        return ((noted - self.center.float()) / self.spread.float()).clamp(-5, 5)
+
+    def forward(self, standard: Tensor) -> Tensor:
+        """Standardized statistics (B, F) → shares (B, 3, 8), float32."""
+        return torch.stack([self.shares_of(member, standard) for member in self.members]).mean(0)
+
+    @staticmethod
+    def shares_of(member: nn.Module, standard: Tensor) -> Tensor:
+        """What one network says; an untrained one asks for C alone."""
+        weight = next(member.parameters())
+        told: Tensor = member(standard.to(weight.dtype))
+        raw: Tensor = _OUTPUT * told.float().unflatten(1, (3, BASIS))
+        raw[..., FIRST] += 1
+        return raw
+
+
+class Lighting(Experts):
+    """The experts of light, and the gate that says how much of each is asked for.
+
+    Args:
+        embed_dim: width of the instruction vector.
+        experts: the degradations that have one.
+        hidden, members, dropout: of each, see `Light`.
+    """
+
+    def __init__(
+        self,
+        *,
+        embed_dim: int,
+        experts: Sequence[str] = LIT,
+        hidden: int = 256,
+        members: int = 4,
+        dropout: float = 0.2,
+    ) -> None:
+        shape = {"hidden": hidden, "members": members, "dropout": dropout}
+        super().__init__(embed_dim, experts, shape)
+
+    def fresh(self) -> Light:
+        """An expert of fresh weights, which changes nothing."""
+        blank = torch.zeros(1, 3, _CELL, _CELL)
+        config = self.config
+        return Light(
+            statistics(blank, blank).shape[1], config["hidden"], config["members"],
+            config["dropout"],
+        )  # fmt: skip
+
+    @torch.inference_mode()
+    def relight(
+        self,
+        degraded: Tensor,
+        restored: Tensor,
+        corrected: Tensor,
+        instruction: Tensor,
+        weight: float = 1.0,
+    ) -> Tensor:
+        """Put the light of one photo right, in place.
+
+        Args:
+            degraded: I, (1, 3, H, W) in [0, 1].
+            restored: I_sd, the same shape.
+            corrected: C, what the correction made of both, the same shape; it is changed.
+            instruction: pooled text embedding (1, embed_dim).
+            weight: of what is added.
+
+        Returns:
+            ``corrected``.
+
+        Raises:
+            ContractError: the instruction is of another width.
+        """
+        asked = [(one, share) for one, share in self.asked(instruction) if isinstance(one, Light)]
+        if not asked:
+            return corrected
+        small = thumbnail(degraded).float()
+        veil = Veil.of(small)
+        noted = statistics(small, veil.lifted(small))
+        shares = corrected.new_zeros(1, 3, BASIS)
+        for expert, share in asked:
+            shares += weight * share[:, None, None] * expert(expert.standard(noted))
+        shares[..., FIRST] -= weight * sum(share for _, share in asked)
+        height = corrected.shape[-2]
+        for top in range(0, height, STRIP):
+            rows = [image[..., top : top + STRIP, :] for image in (degraded, restored, corrected)]
+            images = basis(rows[0], veil.lifted(rows[0], top, height), *rows[1:])
+            rows[2] += torch.einsum("bck,bckhw->bchw", shares, images)
+        return corrected
+
+
+def thumbnail(image: Tensor) -> Tensor:
+    """(B, 3, H, W) → no side longer than `THUMBNAIL`."""
+    height, width = image.shape[-2:]
+    scale = THUMBNAIL / max(height, width)
+    if scale >= 1:
+        return image
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    return F.interpolate(image, size, mode="area")
+
+
+def rows_of(small: Tensor, top: int, rows: int, height: int, width: int) -> Tensor:
+    """Some rows of a map (B, C, h, w) enlarged to (height, width), bilinear."""
+    if (rows, width) == small.shape[-2:] and rows == height:
+        return small
+    y = (2 * (torch.arange(top, top + rows, device=small.device) + 0.5) / height - 1)[:, None]
+    x = (2 * (torch.arange(width, device=small.device) + 0.5) / width - 1)[None]
+    where = torch.stack([x.expand(rows, width), y.expand(rows, width)], dim=-1)
+    return F.grid_sample(
+        small, where[None].to(small).expand(len(small), -1, -1, -1),
+        padding_mode="border", align_corners=False,
+    )  # fmt: skip
+
+
+def _quantiles(image: Tensor) -> Tensor:
+    """(B, C, h, w) → (B, C, 15)."""
+    ordered = image.flatten(2).sort(dim=-1).values
+    places = torch.tensor(_QUANTILES, device=image.device) * (ordered.shape[-1] - 1)
+    return ordered[..., places.round().long()]
+
+
+def _darkest(image: Tensor) -> Tensor:
+    """The dark channel: the least value around each pixel, (B, 3, h, w) → (B, 1, h, w)."""
+    return -F.max_pool2d(-image.amin(1, keepdim=True), _PATCH, 1, _PATCH // 2)
+
+
+def _box(image: Tensor) -> Tensor:
+    side = 2 * _RADIUS + 1
+    return F.avg_pool2d(image, side, 1, _RADIUS, count_include_pad=False)
