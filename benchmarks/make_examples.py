@@ -46,6 +46,7 @@ SAMPLES = (
     Sample(name="noisy-cat", photo="chelsea", degradation="noise", severity=0.4, seed=1),
     Sample(name="rainy-rocket", photo="rocket", degradation="rain", severity=0.45, seed=2),
     Sample(name="dark-coffee", photo="coffee", degradation="underexposure", severity=0.6, seed=3),
+    Sample(name="hazy-astronaut", photo="astronaut", degradation="haze", severity=0.6, seed=4),
     Sample(name="clean-cat", photo="chelsea", degradation=None),
 )
 

@@ -27,7 +27,12 @@ def test_committed_model_is_whole_and_within_its_budget() -> None:
 
 @pytest.mark.parametrize(
     ("name", "key"),
-    [("rainy-rocket", "rain"), ("noisy-cat", "noise"), ("dark-coffee", "underexposure")],
+    [
+        ("rainy-rocket", "rain"),
+        ("noisy-cat", "noise"),
+        ("dark-coffee", "underexposure"),
+        ("hazy-astronaut", "haze"),
+    ],
 )
 def test_sample_is_recognized(restorer: Restorer, name: str, key: str) -> None:
     main = restorer.diagnose(EXAMPLES / f"{name}.jpg").main

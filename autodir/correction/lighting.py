@@ -7,7 +7,7 @@ result is made of.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,8 +20,8 @@ THUMBNAIL = 128
 """Longer side in pixels of what the statistics are taken from."""
 LIT = ("haze", "underexposure")
 """The degradations that have one by default: those whose measure is the whole photo."""
-STRIP = 256
-"""Rows that are put together at a time, so that a large photo takes no copies of itself."""
+STRIP = 2**18
+"""Pixels that are put together at a time, so that a large photo takes no copies of itself."""
 BASIS = 8
 """Images that a channel of the result is mixed of, the constant one included."""
 FIRST = 5
@@ -108,15 +108,25 @@ def statistics(photo: Tensor, lifted: Tensor) -> Tensor:
     return torch.cat([part.flatten(1) for part in parts], dim=1)
 
 
-def basis(degraded: Tensor, lifted: Tensor, restored: Tensor, corrected: Tensor) -> Tensor:
-    """The images that a result is mixed of: (B, 3, h, w) each → (B, 3, 8, h, w)."""
-    return torch.stack(
-        [
-            degraded, degraded.clamp_min(0).sqrt(), degraded.square(), lifted,
-            restored, corrected, corrected.square(), torch.ones_like(corrected),
-        ],
-        dim=2,
-    )  # fmt: skip
+def basis(
+    degraded: Tensor, lifted: Tensor, restored: Tensor, corrected: Tensor
+) -> Iterator[Tensor]:
+    """The `BASIS` images that a result is mixed of, (B, 3, h, w) each, one by one.
+
+    Args:
+        degraded: I, (B, 3, h, w) in [0, 1].
+        lifted: I without the veil of the dark channel prior.
+        restored: I_sd.
+        corrected: C.
+    """
+    yield degraded
+    yield degraded.clamp_min(0).sqrt()
+    yield degraded.square()
+    yield lifted
+    yield restored
+    yield corrected
+    yield corrected.square()
+    yield torch.ones_like(corrected)
 
 
 class Light(nn.Module):
@@ -236,11 +246,15 @@ class Lighting(Experts):
         for expert, share in asked:
             shares += weight * share[:, None, None] * expert(expert.standard(noted))
         shares[..., FIRST] -= weight * sum(share for _, share in asked)
-        height = corrected.shape[-2]
-        for top in range(0, height, STRIP):
-            rows = [image[..., top : top + STRIP, :] for image in (degraded, restored, corrected)]
+        height, width = corrected.shape[-2:]
+        step = max(1, STRIP // width)
+        for top in range(0, height, step):
+            rows = [image[..., top : top + step, :] for image in (degraded, restored, corrected)]
             images = basis(rows[0], veil.lifted(rows[0], top, height), *rows[1:])
-            rows[2] += torch.einsum("bck,bckhw->bchw", shares, images)
+            added = torch.zeros_like(rows[2])
+            for share, image in zip(shares.unbind(2), images, strict=True):
+                added.addcmul_(share[..., None, None], image)
+            rows[2] += added
         return corrected
 
 

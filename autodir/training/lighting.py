@@ -131,7 +131,7 @@ def note(degraded: Tensor, restored: Tensor, corrected: Tensor, target: Tensor) 
     """
     small = [thumbnail(image.float()) for image in (degraded, restored, corrected, target)]
     lifted = Veil.of(small[0]).lifted(small[0])
-    images = basis(small[0], lifted, *small[1:3]).flatten(3)
+    images = torch.stack(list(basis(small[0], lifted, *small[1:3])), dim=2).flatten(3)
     wanted = small[3].flatten(2)
     count = wanted.shape[-1]
     return {

@@ -264,7 +264,10 @@ def _lighting(stage: Stage) -> dict[str, Any]:
         stage.run_dir,
         experts=asked,
     )
-    return {"measured": {f"beyond_db_{key}": value for key, value in gained.items()}}
+    return {
+        "experts": list(gained),
+        "measured": {f"beyond_db_{key}": value for key, value in gained.items()},
+    }
 
 
 def _calibration(stage: Stage) -> dict[str, Any]:

@@ -88,7 +88,8 @@ def test_the_error_of_a_mixture_is_told_by_sums() -> None:
     images = [torch.rand(2, 3, 24, 40, generator=generator) for _ in range(4)]
     shares = 0.3 * torch.randn(2, 3, BASIS, generator=generator)
     lifted = Veil.of(images[0]).lifted(images[0])
-    mixed = torch.einsum("bck,bckhw->bchw", shares, basis(images[0], lifted, *images[1:3]))
+    made = torch.stack(list(basis(images[0], lifted, *images[1:3])), dim=2)
+    mixed = torch.einsum("bck,bckhw->bchw", shares, made)
     expected = (mixed - images[3]).square().mean((1, 2, 3))
     torch.testing.assert_close(squared_error(shares, note(*images)), expected, rtol=1e-4, atol=1e-6)
     plain = torch.zeros(2, 3, BASIS)
