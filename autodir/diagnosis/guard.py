@@ -55,6 +55,13 @@ Of held-out photos with synthetic haze, of severity 0.1 and more, one in ten lie
 photos without it, fifteen in sixteen. A dehazed photo that was not hazy turns dark all over, which
 no other measure of the verdict tells from a repair.
 """
+SURE_OF_VEIL = 0.8
+"""Presence of haze from which a dark channel below `LEAST_VEIL` is no objection.
+
+Of 75 held-out photos found hazy, of severity 0.1 to 0.6, fifteen lay below it; thirteen of them had
+a presence above this, and their repair gained 7 dB and more. Of 1,265 views of held-out photos
+without haze two were found hazy, at 0.48 and 0.64.
+"""
 MOST_LIGHT = 0.4
 """Mean luma above which a photo does not lack light.
 
@@ -175,7 +182,9 @@ class Guard:
         change = root_mean_square_change(image, candidate)
         if change < LEAST_CHANGE:
             kind, why = "rolled back", f"nothing to be seen (a change of {255 * change:.2f} of 255)"
-        elif measures.get("veil", 1.0) < LEAST_VEIL:
+        elif (
+            measures.get("veil", 1.0) < LEAST_VEIL and before.presence.get(key, 0.0) < SURE_OF_VEIL
+        ):
             kind, why = "rolled back", f"no veil in its dark parts ({measures['veil']:.2f})"
         elif measures.get("light", 0.0) > MOST_LIGHT:
             kind, why = "rolled back", f"no lack of light (mean {measures['light']:.2f})"
