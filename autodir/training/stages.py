@@ -15,6 +15,7 @@ import torch
 
 from autodir.checkpoint import Model
 from autodir.config import TrainOptions
+from autodir.correction.experts import Experts
 from autodir.diagnosis.biqa import QualityHead
 from autodir.diffusion.adapters import build_adapter
 from autodir.diffusion.wrapping import FeatureWrapping
@@ -222,18 +223,27 @@ def _correction(stage: Stage) -> dict[str, Any]:
     return {}
 
 
-def _refinement(stage: Stage) -> dict[str, Any]:
+def _experts(
+    stage: Stage, standing: Experts | None, add: Callable[[Mapping[str, Any]], Experts]
+) -> tuple[Experts, list[str]]:
+    """Experts ready to be trained, made where none stand yet, and the keys that were asked for."""
     model = stage.model
     asked = [model.taxonomy.get(key).key for key in stage.options.experts]
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(stage.options.seed)
-        refinement = model.scm.refinement or model.scm.add_refinement(
+        experts = standing or add(
             {"embed_dim": model.clip.embed_dim} | ({"experts": asked} if asked else {})
         )
         for key in asked:
-            refinement.add_expert(key)
+            experts.add_expert(key)
     model.eval()
-    refinement.train().requires_grad_(True)
+    experts.train().requires_grad_(True)
+    return experts, asked
+
+
+def _refinement(stage: Stage) -> dict[str, Any]:
+    model = stage.model
+    refinement, asked = _experts(stage, model.scm.refinement, model.scm.add_refinement)
     train_refinement(
         model.scm, model.latent_diffusion(), stage.batches, _instructions(model), stage.loop,
         stage.run_dir, experts=asked, batch=stage.batch(REFINEMENT_BATCH), crop=stage.crop,
@@ -245,16 +255,7 @@ def _lighting(stage: Stage) -> dict[str, Any]:
     if not processes().is_main_process:  # noted once, and saved by the main process
         return {}
     model = stage.model
-    asked = [model.taxonomy.get(key).key for key in stage.options.experts]
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(stage.options.seed)
-        lighting = model.scm.lighting or model.scm.add_lighting(
-            {"embed_dim": model.clip.embed_dim} | ({"experts": asked} if asked else {})
-        )
-        for key in asked:
-            lighting.add_expert(key)
-    model.eval()
-    lighting.train().requires_grad_(True)
+    _, asked = _experts(stage, model.scm.lighting, model.scm.add_lighting)
     gained = train_lighting(
         model.scm,
         model.latent_diffusion(),
