@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from autodir.correction.experts import Experts
+from autodir.imaging.neighborhoods import darkest, guided_map, shrunk
 
 THUMBNAIL = 128
 """Longer side in pixels of what the statistics are taken from."""
@@ -35,7 +36,6 @@ _BANDS = 4
 _CELL = 8
 _PATCH = 7
 _RADIUS = 11
-_SMOOTHING = 1e-3
 _HAZE_REMOVED = 0.95
 _LEAST_TRANSMISSION = 0.1
 _OUTPUT = 0.3
@@ -58,15 +58,12 @@ class Veil:
     @classmethod
     def of(cls, photo: Tensor) -> Veil:
         """Estimate it from a thumbnail (B, 3, h, w) in [0, 1]."""
-        dark = _darkest(photo)
+        dark = darkest(photo, _PATCH)
         count = max(1, dark[0].numel() // 1000)
         brightest = dark.flatten(1).topk(count).indices[:, None].expand(-1, 3, -1)
         air = photo.flatten(2).gather(2, brightest).mean(2).clamp_min(1e-3)[..., None, None]
-        raw, gray = 1 - _HAZE_REMOVED * _darkest(photo / air), photo.mean(1, keepdim=True)
-        mean_gray, mean_raw = _box(gray), _box(raw)
-        covariance = _box(gray * raw) - mean_gray * mean_raw
-        slope = covariance / (_box(gray * gray) - mean_gray.square() + _SMOOTHING)
-        return cls(air, _box(slope), _box(mean_raw - slope * mean_gray))
+        raw, gray = 1 - _HAZE_REMOVED * darkest(photo / air, _PATCH), photo.mean(1, keepdim=True)
+        return cls(air, *guided_map(gray, raw, _RADIUS))
 
     def lifted(self, photo: Tensor, top: int = 0, height: int | None = None) -> Tensor:
         """J = (I - A) / t + A of some rows of the photo, in [0, 1].
@@ -92,7 +89,7 @@ def statistics(photo: Tensor, lifted: Tensor) -> Tensor:
         photo: thumbnails (B, 3, h, w) in [0, 1].
         lifted: the same without the veil of the dark channel prior.
     """
-    gray, dark = photo.mean(1, keepdim=True), _darkest(photo)
+    gray, dark = photo.mean(1, keepdim=True), darkest(photo, _PATCH)
     fine = (photo - F.avg_pool2d(photo, 5, 1, 2, count_include_pad=False)).abs()
     vividness = photo.amax(1, keepdim=True) - photo.amin(1, keepdim=True)
     parts = [_quantiles(image) for image in (photo, lifted, dark, fine, vividness)]
@@ -239,7 +236,7 @@ class Lighting(Experts):
         asked = [(one, share) for one, share in self.asked(instruction) if isinstance(one, Light)]
         if not asked:
             return corrected
-        small = thumbnail(degraded).float()
+        small = shrunk(degraded, THUMBNAIL).float()
         veil = Veil.of(small)
         noted = statistics(small, veil.lifted(small))
         shares = corrected.new_zeros(1, 3, BASIS)
@@ -256,16 +253,6 @@ class Lighting(Experts):
                 added.addcmul_(share[..., None, None], image)
             rows[2] += added
         return corrected
-
-
-def thumbnail(image: Tensor) -> Tensor:
-    """(B, 3, H, W) → no side longer than `THUMBNAIL`."""
-    height, width = image.shape[-2:]
-    scale = THUMBNAIL / max(height, width)
-    if scale >= 1:
-        return image
-    size = (max(1, round(height * scale)), max(1, round(width * scale)))
-    return F.interpolate(image, size, mode="area")
 
 
 def rows_of(small: Tensor, top: int, rows: int, height: int, width: int) -> Tensor:
@@ -286,13 +273,3 @@ def _quantiles(image: Tensor) -> Tensor:
     ordered = image.flatten(2).sort(dim=-1).values
     places = torch.tensor(_QUANTILES, device=image.device) * (ordered.shape[-1] - 1)
     return ordered[..., places.round().long()]
-
-
-def _darkest(image: Tensor) -> Tensor:
-    """The dark channel: the least value around each pixel, (B, 3, h, w) → (B, 1, h, w)."""
-    return -F.max_pool2d(-image.amin(1, keepdim=True), _PATCH, 1, _PATCH // 2)
-
-
-def _box(image: Tensor) -> Tensor:
-    side = 2 * _RADIUS + 1
-    return F.avg_pool2d(image, side, 1, _RADIUS, count_include_pad=False)

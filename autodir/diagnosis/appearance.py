@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from autodir.imaging.color import luma, rgb_to_ycbcr, srgb_to_linear
+from autodir.imaging.neighborhoods import darkest, shrunk
 from autodir.records import check_image
 
 WINDOW = 256
@@ -247,23 +248,6 @@ def _light(small: Tensor) -> list[Tensor]:
         (quantiles(contrast.sqrt().flatten(), (0.1, 0.5, 0.9)) + LEVEL).log(),
         gray.std(correction=0)[None],
     ]
-
-
-def darkest(plane: Tensor, side: int) -> Tensor:
-    """The least value within a square around each pixel; by rows, then by columns, is faster."""
-    reach = side // 2
-    rows = F.max_pool2d(-plane, (side, 1), 1, (reach, 0))
-    return -F.max_pool2d(rows, (1, side), 1, (0, reach))
-
-
-def shrunk(pixels: Tensor, longest: int) -> Tensor:
-    """A smaller copy whose longer side is ``longest``; a photo that is smaller stays as it is."""
-    height, width = pixels.shape[-2:]
-    scale = longest / max(height, width)
-    if scale >= 1:
-        return pixels
-    size = (max(1, round(height * scale)), max(1, round(width * scale)))
-    return F.interpolate(pixels, size, mode="area")
 
 
 def quantiles(values: Tensor, shares: tuple[float, ...]) -> Tensor:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from autodir.diagnosis.manual import SupportsDiagnose
 from autodir.imaging.color import luma
+from autodir.imaging.neighborhoods import darkest, shrunk
 from autodir.prompts import Taxonomy
 from autodir.records import Diagnosis, Verdict, VerdictKind, check_image
 
@@ -236,7 +236,7 @@ def root_mean_square_change(first: Tensor, second: Tensor) -> float:
 
 def tone_distance(first: Tensor, second: Tensor) -> float:
     """Mean absolute distance of the low frequencies of two images (1, 3, H, W), in [0, 1]."""
-    small = [_shrunk(image, _TONE_SIDE) for image in (first, second)]
+    small = [shrunk(image, _TONE_SIDE) for image in (first, second)]
     return float((small[0] - small[1]).abs().mean())
 
 
@@ -246,8 +246,7 @@ def dark_channel(image: Tensor) -> float:
     Without haze nearly every neighborhood holds something dark or colored (He, Sun and Tang, CVPR
     2009); airlight lifts it everywhere.
     """
-    darkest = _shrunk(image, _DARK_SIDE).amin(1, keepdim=True)
-    return float(-F.max_pool2d(-darkest, _DARK_PATCH, 1, _DARK_PATCH // 2).mean())
+    return float(darkest(shrunk(image, _DARK_SIDE), _DARK_PATCH).mean())
 
 
 def structure_agreement(first: Tensor, second: Tensor) -> float:
@@ -257,7 +256,7 @@ def structure_agreement(first: Tensor, second: Tensor) -> float:
     """
     gradients = []
     for image in (first, second):
-        gray = _shrunk(image, _GRADIENT_SIDE).mean(1)
+        gray = shrunk(image, _GRADIENT_SIDE).mean(1)
         vertical, horizontal = gray.diff(dim=-2).flatten(), gray.diff(dim=-1).flatten()
         gradients.append(torch.cat([vertical, horizontal]))
     if not gradients[0].numel():
@@ -266,10 +265,3 @@ def structure_agreement(first: Tensor, second: Tensor) -> float:
     if min(norms) < _FLAT:
         return 1.0 if norms[0] < _FLAT else 0.0
     return float(gradients[0] @ gradients[1]) / (norms[0] * norms[1])
-
-
-def _shrunk(image: Tensor, side: int) -> Tensor:
-    height, width = image.shape[-2:]
-    scale = min(1.0, side / max(height, width))
-    size = (max(1, round(height * scale)), max(1, round(width * scale)))
-    return F.interpolate(image, size, mode="area")

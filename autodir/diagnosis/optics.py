@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from autodir.diagnosis.appearance import LEVEL, SMALL, darkest, native_windows, quantiles, shrunk
+from autodir.diagnosis.appearance import LEVEL, SMALL, native_windows, quantiles
 from autodir.imaging.color import luma
+from autodir.imaging.neighborhoods import box_mean, darkest, shrunk
 from autodir.records import check_image
 
 _LAGS = (1, 2, 3, 4, 6, 8, 11, 15, 20, 28)
@@ -116,14 +117,13 @@ def _smoothed(plane: Tensor, deviation: float) -> Tensor:
 def _veil(small: Tensor) -> list[Tensor]:
     """The dark channel beside the airlight, at several scales, and what pales with distance."""
     shares = (0.05, 0.25, 0.5, 0.75, 0.95)
-    dark = darkest(small.amin(1, keepdim=True), _PATCHES[-1]).flatten()
+    dark = darkest(small, _PATCHES[-1]).flatten()
     thickest = dark >= quantiles(dark, (0.99,))
     air = small.flatten(2)[..., thickest].mean(-1).clamp_min(0.05)[..., None, None]
     relative = (small / air).amin(1, keepdim=True).clamp_max(1)
     thick = [darkest(relative, patch) for patch in _PATCHES]
-    side = _PATCHES[1]
-    mean = F.avg_pool2d(relative, side, 1, side // 2, count_include_pad=False)
-    square = F.avg_pool2d(relative.square(), side, 1, side // 2, count_include_pad=False)
+    reach = _PATCHES[1] // 2
+    mean, square = box_mean(relative, reach), box_mean(relative.square(), reach)
     lower = mean - (square - mean.square()).clamp_min(0).sqrt()
     known = (small - air).square().sum(1, keepdim=True) > _FAR
     seen = thick[1][known] if bool(known.any()) else torch.ones(1)

@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from autodir.imaging.color import linear_to_srgb, srgb_to_linear
+from autodir.imaging.neighborhoods import guided_map
 from autodir.synthesis.draws import Draws, Fixed, Parameters, column, mask
-from autodir.synthesis.filters import mirror, smooth_field
+from autodir.synthesis.filters import smooth_field
 from autodir.synthesis.noise import add_sensor_noise, sensor_noise
 
 _CURVES = {"exposure": 0.5, "gamma": 0.5}
@@ -119,16 +120,6 @@ def add_haze(scene: Tensor, transmission: Tensor, airlight: Tensor) -> Tensor:
     return scene * transmission + airlight * (1 - transmission)
 
 
-def guided_filter(guide: Tensor, image: Tensor, radius: int, epsilon: float = 1e-3) -> Tensor:
-    """Smooth ``image`` (B, 1, H, W), keeping the edges of ``guide`` (B, 1, H, W); radius in px."""
-    mean_guide, mean_image = _box(guide, radius), _box(image, radius)
-    variance = _box(guide * guide, radius) - mean_guide.square()
-    covariance = _box(guide * image, radius) - mean_guide * mean_image
-    slope = covariance / (variance + epsilon)
-    offset = mean_image - slope * mean_guide
-    return _box(slope, radius) * guide + _box(offset, radius)
-
-
 def _depth(kinds: list[str], clean: Tensor, draw: Draws) -> Tensor:
     """Depth (B, 1, H, W) in [0, 1]; built small and stretched, since a scene's depth is smooth."""
     height, width = clean.shape[-2:]
@@ -166,7 +157,8 @@ def _depth(kinds: list[str], clean: Tensor, draw: Draws) -> Tensor:
     # Boxes and bright pixels know nothing of the scene: the guide moves their edges to its own.
     guided = draw.happens(0.6) | mask(kinds, "brightness", "planes")
     flat = mask(kinds, "constant")
-    smooth = guided_filter(gray, depth, max(1, max(rows, columns) // 14))
+    slope, offset = guided_map(gray, depth, max(1, max(rows, columns) // 14))
+    smooth = slope * gray + offset
     depth = torch.where(column(guided & ~flat, clean) > 0, smooth, depth).clamp(0, 1)
     if shrink > 1:
         depth = functional.interpolate(depth, (height, width), mode="bilinear", align_corners=False)
@@ -188,11 +180,3 @@ def _planes(draw: Draws, ground: Tensor, x: Tensor, y: Tensor) -> Tensor:
         inside = (x > left) & (x < left + across) & (y > top) & (y < top + tall)
         depth = torch.where(inside, torch.minimum(depth, distance), depth)
     return depth
-
-
-def _box(x: Tensor, radius: int) -> Tensor:
-    """Mean over a square of side 2 · radius + 1, edges mirrored."""
-    x = mirror(x, radius, radius, radius, radius)
-    side = 2 * radius + 1
-    x = functional.avg_pool2d(x, (side, 1), stride=1)
-    return functional.avg_pool2d(x, (1, side), stride=1)

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from autodir.correction.lighting import BASIS, FIRST, Light, Veil, basis, statistics, thumbnail
+from autodir.correction.lighting import BASIS, FIRST, THUMBNAIL, Light, Veil, basis, statistics
 from autodir.correction.scm import StructureCorrector
 from autodir.diffusion.model import LatentDiffusion
 from autodir.errors import CheckpointError, ContractError
+from autodir.imaging.neighborhoods import shrunk
 from autodir.training.batches import Batches
 from autodir.training.correction import restored_of
 from autodir.training.instructions import Instructions
@@ -129,7 +130,7 @@ def note(degraded: Tensor, restored: Tensor, corrected: Tensor, target: Tensor) 
         ``statistics`` (B, F); ``gram`` (B, 3, 8, 8) and ``cross`` (B, 3, 8) of the basis with
         itself and with the target; ``energy`` (B, 3) of the target.
     """
-    small = [thumbnail(image.float()) for image in (degraded, restored, corrected, target)]
+    small = [shrunk(image.float(), THUMBNAIL) for image in (degraded, restored, corrected, target)]
     lifted = Veil.of(small[0]).lifted(small[0])
     images = torch.stack(list(basis(small[0], lifted, *small[1:3])), dim=2).flatten(3)
     wanted = small[3].flatten(2)

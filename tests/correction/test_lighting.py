@@ -14,8 +14,8 @@ from autodir.correction.lighting import (
     Veil,
     basis,
     statistics,
-    thumbnail,
 )
+from autodir.imaging.neighborhoods import shrunk
 
 
 def lit(*, trained: bool = True) -> Lighting:
@@ -67,18 +67,6 @@ def test_any_size_is_relit(size: tuple[int, int]) -> None:
     assert not torch.equal(result, before)
 
 
-@pytest.mark.parametrize(
-    ("size", "expected"),
-    [((100, 90), (100, 90)), ((1, 1), (1, 1)), ((3000, 4000), (96, 128)), ((20, 5000), (1, 128))],
-)
-def test_thumbnails_keep_the_shape(size: tuple[int, int], expected: tuple[int, int]) -> None:
-    image = torch.linspace(0, 1, size[1]).expand(1, 3, *size)
-    small = thumbnail(image)
-    assert small.shape[-2:] == expected
-    assert max(expected) <= THUMBNAIL
-    assert abs(float(small.mean() - image.mean())) < 0.01
-
-
 def test_statistics_do_not_depend_on_the_size_of_a_photo() -> None:
     large = scene(128)
     small = torch.nn.functional.interpolate(large, scale_factor=0.5, mode="nearest")
@@ -108,12 +96,12 @@ def test_the_veil_of_a_hazy_scene_is_lifted() -> None:
 
 def test_the_veil_of_a_thumbnail_serves_the_whole_photo() -> None:
     hazy = 0.5 * scene(256) + 0.45
-    veil = Veil.of(thumbnail(hazy))
+    veil = Veil.of(shrunk(hazy, THUMBNAIL))
     whole = veil.lifted(hazy)
     parts = [veil.lifted(hazy[..., top : top + 100, :], top, 256) for top in range(0, 256, 100)]
     torch.testing.assert_close(torch.cat(parts, dim=-2), whole)
-    small = thumbnail(hazy)
-    assert float((thumbnail(whole) - veil.lifted(small)).abs().mean()) < 0.05
+    small = shrunk(hazy, THUMBNAIL)
+    assert float((shrunk(whole, THUMBNAIL) - veil.lifted(small)).abs().mean()) < 0.05
 
 
 def test_the_basis_holds_what_its_numbers_say() -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from autodir.imaging.color import linear_to_srgb, srgb_to_linear
-from autodir.synthesis.light import add_haze, guided_filter, haze, underexposure
+from autodir.synthesis.light import add_haze, haze, underexposure
 
 QUIET = {"iso": 0.0, "cast": 0.0, "uneven": 0.0}
 DEPTHS = ["ground", "planes", "fractal", "brightness", "constant"]
@@ -53,15 +53,6 @@ def test_tint_makes_the_airlight_bluer(photos: Tensor) -> None:
     fixed = {"beta": 1e6, "airlight": 0.8, "tint": 0.1, "near": 0.5, "linear_light": 0.0}
     hazy, _ = haze(photos[:1], torch.tensor([0.5]), seeded(), fixed)
     assert hazy[0, :, 0, 0].tolist() == pytest.approx([0.75, 0.8, 0.85], abs=1e-4)
-
-
-def test_guided_filter_keeps_the_guides_edge_and_smooths_the_rest() -> None:
-    guide = torch.zeros(1, 1, 32, 32)
-    guide[..., 16:] = 1
-    rough = guide + 0.2 * torch.randn(guide.shape, generator=seeded())
-    smooth = guided_filter(guide, rough, 4)
-    assert float((smooth[..., 16] - smooth[..., 15]).min()) > 0.7
-    assert float(smooth[..., :12].std()) < 0.5 * float(rough[..., :12].std())
 
 
 def test_exposure_scales_linear_light(photos: Tensor) -> None:

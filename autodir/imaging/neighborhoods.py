@@ -1,0 +1,60 @@
+"""Figures of a pixel's surroundings: least value, mean, guided filter; and small copies for them.
+
+Apart because diagnosis, correction and synthesis all look at photos in this way, and none of them
+knows another.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def shrunk(image: Tensor, longest: int) -> Tensor:
+    """(B, C, H, W) with no side longer than ``longest`` pixels; a smaller one stays as it is."""
+    height, width = image.shape[-2:]
+    scale = longest / max(height, width)
+    if scale >= 1:
+        return image
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    return F.interpolate(image, size, mode="area")
+
+
+def darkest(image: Tensor, side: int) -> Tensor:
+    """The least value in a square of ``side`` pixels (odd) around each one, over all channels.
+
+    Of a photo (B, 3, H, W) that is its dark channel (He, Sun and Tang, CVPR 2009), (B, 1, H, W).
+    """
+    reach = side // 2
+    highest = -image.amin(1, keepdim=True)
+    # Rows first, then columns, is faster than the square at once.
+    rows = F.max_pool2d(highest, (side, 1), 1, (reach, 0))
+    return -F.max_pool2d(rows, (1, side), 1, (0, reach))
+
+
+def box_mean(image: Tensor, radius: int) -> Tensor:
+    """Mean over a square of side 2 · radius + 1, of which only what lies in the image counts."""
+    side = 2 * radius + 1
+    rows = F.avg_pool2d(image, (side, 1), 1, (radius, 0), count_include_pad=False)
+    return F.avg_pool2d(rows, (1, side), 1, (0, radius), count_include_pad=False)
+
+
+def guided_map(
+    guide: Tensor, image: Tensor, radius: int, epsilon: float = 1e-3
+) -> tuple[Tensor, Tensor]:
+    """The guided filter as its two maps, which may be enlarged (He and Sun, arXiv:1505.00996).
+
+    Args:
+        guide, image: (B, 1, H, W).
+        radius: of the neighborhoods, in pixels.
+        epsilon: variance of the guide below which it is no edge.
+
+    Returns:
+        ``slope`` and ``offset``: slope · guide + offset is the image, smoothed but for the edges of
+        the guide.
+    """
+    mean_guide, mean_image = box_mean(guide, radius), box_mean(image, radius)
+    variance = box_mean(guide * guide, radius) - mean_guide.square()
+    covariance = box_mean(guide * image, radius) - mean_guide * mean_image
+    slope = covariance / (variance + epsilon)
+    return box_mean(slope, radius), box_mean(mean_image - slope * mean_guide, radius)
