@@ -64,8 +64,8 @@ SAMPLER_NAMES = ("euler", "euler_ancestral", "ddim", "dpmpp_2m", "dreamclean")
 COLOR_FIXES = ("none", "adain", "wavelet")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 TRAINING_PARTS = (
-    "text", "biqa", "locator", "head", "autoencoder", "diffusion", "correction", "refinement",
-    "lighting", "calibration", "adapter", "cfw", "all",
+    "text", "biqa", "locator", "head", "autoencoder", "diffusion", "correction", "sharpening",
+    "refinement", "lighting", "calibration", "adapter", "cfw", "all",
 )  # fmt: skip
 SCALES = (1, 2, 4)
 CHAINS = ("realesrgan", "stablesr", "codeformer")
@@ -273,7 +273,7 @@ class TrainOptions(Options):
         "sft", "Of adapter: spatial feature transform or IRControlNet.", choices=ADAPTERS
     )
     experts: tuple[str, ...] = option(
-        (), "Of refinement and lighting: train these degradations' experts alone.", text="commas"
+        (), "Of sharpening, refinement, lighting: train these experts alone.", text="commas"
     )
     second_order: str | None = option(
         None, "Published chain that degrades the samples of low resolution.", choices=CHAINS

@@ -19,6 +19,64 @@ LEAST_SHARE = 0.02
 _SHUT = -8.0
 
 
+class Ensemble(nn.Module, ABC):
+    """Small networks from the statistics of a whole photo to figures about it; their mean counts.
+
+    Args:
+        statistics: how many figures of a photo are read.
+        inputs, outputs: of each network.
+        hidden: width of both hidden layers.
+        members: how many networks.
+        dropout: share of the hidden figures left out in training.
+    """
+
+    center: Tensor
+    spread: Tensor
+
+    def __init__(
+        self,
+        statistics: int,
+        *,
+        inputs: int,
+        outputs: int,
+        hidden: int,
+        members: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.register_buffer("center", torch.zeros(statistics))
+        self.register_buffer("spread", torch.ones(statistics))
+        self.members = nn.ModuleList(
+            nn.Sequential(
+                nn.Linear(inputs, hidden), nn.GELU(), nn.Dropout(dropout),
+                nn.Linear(hidden, hidden), nn.GELU(), nn.Dropout(dropout),
+                nn.Linear(hidden, outputs),
+            )
+            for _ in range(members)
+        )  # fmt: skip
+        for member in self.members:
+            assert isinstance(member, nn.Sequential)
+            for parameter in member[-1].parameters():
+                nn.init.zeros_(parameter)
+
+    def standardize(self, noted: Tensor) -> None:
+        """Take center and spread from the statistics (N, F) of photos."""
+        self.center.copy_(noted.mean(0))
+        self.spread.copy_(noted.std(0).clamp_min(1e-3))
+
+    def standard(self, noted: Tensor) -> Tensor:
+        """Statistics (B, F) as the networks read them."""
+        return ((noted - self.center.float()) / self.spread.float()).clamp(-5, 5)
+
+    def forward(self, standard: Tensor) -> Tensor:
+        """Standardized statistics (B, F) → the mean of what the networks say, float32."""
+        return torch.stack([self.told_by(member, standard) for member in self.members]).mean(0)
+
+    @abstractmethod
+    def told_by(self, member: nn.Module, standard: Tensor) -> Tensor:
+        """What one network says; an untrained one asks for no change."""
+
+
 class Experts(nn.Module, ABC):
     """One network for each of some degradations; the instruction says how much of each is wanted.
 

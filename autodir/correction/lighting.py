@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from autodir.correction.experts import Experts
+from autodir.correction.experts import Ensemble, Experts
 from autodir.imaging.neighborhoods import darkest, guided_map, shrunk
 
 THUMBNAIL = 128
@@ -126,52 +126,22 @@ def basis(
     yield torch.ones_like(corrected)
 
 
-class Light(nn.Module):
+class Light(Ensemble):
     """From a photo's statistics to the shares of the `basis` in each channel of the result.
 
     Args:
-        statistics: how many figures of a photo are read.
-        hidden: width of both hidden layers.
-        members: networks whose mean counts.
-        dropout: share of the hidden figures left out in training.
+        hidden, members, dropout: see `Ensemble`.
     """
 
-    center: Tensor
-    spread: Tensor
+    def __init__(self, hidden: int, members: int, dropout: float) -> None:
+        blank = torch.zeros(1, 3, _CELL, _CELL)
+        count = statistics(blank, blank).shape[1]
+        super().__init__(
+            count, inputs=count, outputs=3 * BASIS, hidden=hidden, members=members, dropout=dropout
+        )
 
-    def __init__(self, statistics: int, hidden: int, members: int, dropout: float) -> None:
-        super().__init__()
-        self.register_buffer("center", torch.zeros(statistics))
-        self.register_buffer("spread", torch.ones(statistics))
-        self.members = nn.ModuleList(
-            nn.Sequential(
-                nn.Linear(statistics, hidden), nn.GELU(), nn.Dropout(dropout),
-                nn.Linear(hidden, hidden), nn.GELU(), nn.Dropout(dropout),
-                nn.Linear(hidden, 3 * BASIS),
-            )
-            for _ in range(members)
-        )  # fmt: skip
-        for member in self.members:
-            assert isinstance(member, nn.Sequential)
-            for parameter in member[-1].parameters():
-                nn.init.zeros_(parameter)
-
-    def standardize(self, noted: Tensor) -> None:
-        """Take center and spread from the statistics (N, F) of photos."""
-        self.center.copy_(noted.mean(0))
-        self.spread.copy_(noted.std(0).clamp_min(1e-3))
-
-    def standard(self, noted: Tensor) -> Tensor:
-        """Statistics (B, F) as the networks read them."""
-        return ((noted - self.center.float()) / self.spread.float()).clamp(-5, 5)
-
-    def forward(self, standard: Tensor) -> Tensor:
-        """Standardized statistics (B, F) → shares (B, 3, 8), float32."""
-        return torch.stack([self.shares_of(member, standard) for member in self.members]).mean(0)
-
-    @staticmethod
-    def shares_of(member: nn.Module, standard: Tensor) -> Tensor:
-        """What one network says; an untrained one asks for C alone."""
+    def told_by(self, member: nn.Module, standard: Tensor) -> Tensor:
+        """Shares (B, 3, 8); an untrained network asks for C alone."""
         weight = next(member.parameters())
         told: Tensor = member(standard.to(weight.dtype))
         raw: Tensor = _OUTPUT * told.float().unflatten(1, (3, BASIS))
@@ -202,12 +172,8 @@ class Lighting(Experts):
 
     def fresh(self) -> Light:
         """An expert of fresh weights, which changes nothing."""
-        blank = torch.zeros(1, 3, _CELL, _CELL)
         config = self.config
-        return Light(
-            statistics(blank, blank).shape[1], config["hidden"], config["members"],
-            config["dropout"],
-        )  # fmt: skip
+        return Light(config["hidden"], config["members"], config["dropout"])
 
     @torch.inference_mode()
     def relight(

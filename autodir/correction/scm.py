@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from autodir.correction.lighting import Lighting
 from autodir.correction.nafnet import NAFNet
 from autodir.correction.refinement import Refinement
+from autodir.correction.sharpening import Sharpening
 from autodir.errors import ContractError
 from autodir.imaging.tiles import Tile, assemble, cores
 from autodir.records import TextEmbedding, check_image
@@ -36,7 +37,8 @@ class StructureCorrector(nn.Module):
     and starts at g = 1, a = d = 0, where the result is the degraded photo: an untrained network
     does no harm, haze and darkness are nearly affine in the photo, and a says so in one
     multiplication. A refinement, where there is one, adds its own residual to that of the network.
-    A lighting, where there is one, looks at the whole result: `correct` alone knows it.
+    A sharpening, where there is one, makes the photo sharper before, and a lighting looks at the
+    whole result: both need the whole photo, and `correct` alone knows them.
 
     Args:
         network: keyword arguments of `NAFNet` but for the channels.
@@ -46,6 +48,7 @@ class StructureCorrector(nn.Module):
             the window of the local statistics, nor than a refinement reaches.
         refinement: keyword arguments of `Refinement`; None for a correction without.
         lighting: keyword arguments of `Lighting`; None for a correction without.
+        sharpening: keyword arguments of `Sharpening`; None for a correction without.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class StructureCorrector(nn.Module):
         overlap: int = 64,
         refinement: Mapping[str, Any] | None = None,
         lighting: Mapping[str, Any] | None = None,
+        sharpening: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if head not in HEADS:
@@ -77,6 +81,9 @@ class StructureCorrector(nn.Module):
         self.lighting: Lighting | None = None
         if lighting is not None:
             self.add_lighting(lighting)
+        self.sharpening: Sharpening | None = None
+        if sharpening is not None:
+            self.add_sharpening(sharpening)
 
     def add_refinement(self, config: Mapping[str, Any]) -> Refinement:
         """A refinement of fresh weights, which adds nothing until it is trained."""
@@ -90,15 +97,21 @@ class StructureCorrector(nn.Module):
         self.config["lighting"] = self.lighting.config
         return self.lighting
 
+    def add_sharpening(self, config: Mapping[str, Any]) -> Sharpening:
+        """A sharpening of fresh weights, which changes nothing until it is trained."""
+        self.sharpening = Sharpening(**config).to(self.network.intro.weight)
+        self.config["sharpening"] = self.sharpening.config
+        return self.sharpening
+
     @contextmanager
     def unrefined(self) -> Iterator[None]:
-        """Without refinement and lighting: the network alone computes, and alone has weights."""
-        kept = self.refinement, self.lighting
-        self.refinement = self.lighting = None
+        """Without all experts: the network alone computes, and alone has weights."""
+        kept = self.refinement, self.lighting, self.sharpening
+        self.refinement = self.lighting = self.sharpening = None
         try:
             yield
         finally:
-            self.refinement, self.lighting = kept
+            self.refinement, self.lighting, self.sharpening = kept
 
     @property
     def instructed(self) -> bool:
@@ -175,6 +188,8 @@ class StructureCorrector(nn.Module):
             )
         if weight == 0:
             return restored.clamp(0, 1) if clamp else restored
+        if self.sharpening is not None:
+            degraded = self.sharpening.sharpened(degraded, text.pooled, weight)
 
         def repair(window: Tile) -> Tensor:
             photo, sample = (_cut(image, window) for image in (degraded, restored))

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from autodir.imaging.color import linear_to_srgb, srgb_to_linear
+from autodir.imaging.convolution import convolve
 from autodir.synthesis.draws import Draws, Fixed, Parameters, column, mask
-from autodir.synthesis.filters import convolve
 
 _KINDS = {"shake": 0.45, "linear": 0.2, "defocus": 0.2, "gaussian": 0.15}
 _STEPS = 160

@@ -13,8 +13,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from autodir.imaging.convolution import mirror
 from autodir.synthesis.draws import Draws, Fixed, Parameters, column
-from autodir.synthesis.filters import gaussian, mirror
+from autodir.synthesis.filters import gaussian
 
 _SAMPLING = {"4:2:0": 0.72, "4:4:4": 0.18, "4:2:2": 0.1}
 _SUBSAMPLING = {"4:4:4": 0, "4:2:2": 1, "4:2:0": 2}

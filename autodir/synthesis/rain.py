@@ -10,8 +10,9 @@ import math
 import torch
 from torch import Tensor
 
+from autodir.imaging.convolution import convolve
 from autodir.synthesis.draws import Draws, Fixed, Parameters, column, mask
-from autodir.synthesis.filters import convolve, smooth_field
+from autodir.synthesis.filters import smooth_field
 
 _LAYERS = 4
 _BLENDS = {"screen": 0.45, "add": 0.55}

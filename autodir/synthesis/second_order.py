@@ -18,10 +18,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from autodir.errors import ConfigError
+from autodir.imaging.convolution import convolve
 from autodir.options import suggestion
 from autodir.synthesis.codec import jpeg
 from autodir.synthesis.draws import Parameters
-from autodir.synthesis.filters import convolve
 
 Range = tuple[float, float]
 

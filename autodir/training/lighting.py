@@ -18,13 +18,13 @@ from torch.nn import functional as F
 from autodir.correction.lighting import BASIS, FIRST, THUMBNAIL, Light, Veil, basis, statistics
 from autodir.correction.scm import StructureCorrector
 from autodir.diffusion.model import LatentDiffusion
-from autodir.errors import CheckpointError, ContractError
+from autodir.errors import ContractError
 from autodir.imaging.neighborhoods import shrunk
 from autodir.training.batches import Batches
 from autodir.training.correction import restored_of
 from autodir.training.instructions import Instructions
 from autodir.training.loop import LoopOptions
-from autodir.training.notes import Notes, collect
+from autodir.training.notes import Fit, Notes, collect, learn, of_width
 from autodir.training.refinement import route
 
 logger = logging.getLogger(__name__)
@@ -39,10 +39,7 @@ COLLECTING = 0.92
 """Share of the budget in which photos are noted; the rest is for learning."""
 SAMPLED = 0.9
 """Share of the batches with sampled images; in the others the degraded photo takes their place."""
-LEARNING_RATE, WEIGHT_DECAY = 1e-3, 0.05
-EPOCHS, STEP = 120, 128
-JITTER = 0.05
-"""Noise on the standardized statistics, so that few photos are not learnt by heart."""
+FIT = Fit(rate=1e-3, decay=0.05, epochs=120, step=128)
 FLOOR = 3e-4
 """Squared error that is good enough (35 dB)."""
 NOTES = "notes.safetensors"
@@ -86,16 +83,13 @@ def train_lighting(
         assert isinstance(expert, Light)
         path = run_dir.with_name(f"{run_dir.name}-{key}") / NOTES
 
-        def check(notes: Notes, width: int = len(expert.center), path: Path = path) -> None:
-            if notes["statistics"].shape[1] != width:
-                raise CheckpointError(f"{path} holds other statistics", "use an empty folder")
-
         notes = collect(
             _Notebook(corrector, diffusion, batches.alone(key), instructions),
             COLLECTING * options.budget / len(keys), path, options.seed, resume=options.resume,
-            check=check,
+            check=of_width(path, len(expert.center)),
         )  # fmt: skip
-        gained[key] = round(_learn(expert, notes, options.seed), 3)
+        learn(expert, notes, squared_error, FIT, FLOOR, options.seed)
+        gained[key] = round(_beyond(expert, notes), 3)
         logger.info("%s: %d photos, %+.2f dB", key, len(notes["energy"]), gained[key])
     route(lighting, instructions, options.seed)
     return gained
@@ -150,37 +144,11 @@ def squared_error(shares: Tensor, notes: Notes) -> Tensor:
     return error.mean(1).clamp_min(0)  # rounding can bring it below
 
 
-def _learn(expert: Light, notes: Notes, seed: int) -> float:
-    """Train the networks of one expert; returns decibels beyond the correction."""
-    device = expert.center.device
-    notes = {name: figures.to(device) for name, figures in notes.items()}
-    expert.standardize(notes["statistics"])
-    standard = expert.standard(notes["statistics"])
-    count = len(standard)
-    steps = max(20, EPOCHS * count // STEP)
-    expert.requires_grad_(True).train()
-    with torch.random.fork_rng(devices=[]), torch.enable_grad():
-        torch.default_generator.manual_seed(seed)
-        for member in expert.members:
-            optimizer = torch.optim.AdamW(
-                member.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY
-            )
-            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-            for _ in range(steps):
-                rows = torch.randint(count, (min(STEP, count),)).to(device)
-                seen = standard[rows]
-                seen = seen + JITTER * torch.randn_like(seen)
-                shares = expert.shares_of(member, seen)
-                picked = {name: figures[rows] for name, figures in notes.items()}
-                loss = (squared_error(shares, picked) + FLOOR).log().mean()
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-    expert.requires_grad_(False).eval()
+def _beyond(expert: Light, notes: Notes) -> float:
+    """Decibels that the shares of an expert gain beyond the correction."""
     with torch.no_grad():
-        after = squared_error(expert(standard), notes)
-        plain = F.one_hot(torch.tensor(FIRST), BASIS)
-        before = squared_error(plain.to(standard).expand(count, 3, -1), notes)
-        gained = (before + FLOOR).log10() - (after + FLOOR).log10()
-    return 10 * float(gained.mean())
+        standard = expert.standard(notes["statistics"].to(expert.center.device))
+        after = squared_error(expert(standard).cpu(), notes)
+        plain = F.one_hot(torch.tensor(FIRST), BASIS).float()
+        before = squared_error(plain.expand(len(after), 3, -1), notes)
+    return 10 * float(((before + FLOOR).log10() - (after + FLOOR).log10()).mean())

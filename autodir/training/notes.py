@@ -1,7 +1,7 @@
 """Notes on photos: what frozen parts make of many of them, kept as figures to learn from.
 
 Apart from the stages that take them, because all collect alike: until the time is over, saved now
-and then, and added to on resuming.
+and then, and added to on resuming; and small networks learn alike from what was collected.
 """
 
 from __future__ import annotations
@@ -9,11 +9,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from autodir.correction.experts import Ensemble
+from autodir.errors import CheckpointError
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +28,25 @@ LEAST = 2
 
 Notes = dict[str, Tensor]
 """Figures by name, one row for each photo."""
+JITTER = 0.05
+"""Noise on the standardized statistics, so that few photos are not learnt by heart."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """How the networks of an ensemble learn from notes.
+
+    Attributes:
+        rate: peak learning rate, sinking along half a cosine.
+        decay: of the weights.
+        epochs: passes over all notes.
+        step: photos in a step.
+    """
+
+    rate: float
+    decay: float
+    epochs: int
+    step: int
 
 
 @torch.no_grad()
@@ -66,6 +89,59 @@ def collect(
             _save(kept, path)
             logger.info("%d photos noted", _count(kept))
     return _save(kept, path)
+
+
+def of_width(path: Path, width: int) -> Callable[[Notes], None]:
+    """A check of notes to be added to: their statistics are as many as are read."""
+
+    def check(notes: Notes) -> None:
+        if notes["statistics"].shape[1] != width:
+            raise CheckpointError(f"{path} holds other statistics", "use an empty folder")
+
+    return check
+
+
+def learn(
+    expert: Ensemble,
+    notes: Notes,
+    error: Callable[[Tensor, Notes], Tensor],
+    how: Fit,
+    floor: float,
+    seed: int,
+) -> None:
+    """Train the networks of an ensemble from notes, one after the other, in decibels.
+
+    Args:
+        expert: of fresh weights or trained ones; its center and spread are taken from the notes.
+        notes: ``statistics`` (N, F) and what ``error`` needs.
+        error: squared error (B,) of what a network says, on some of the notes.
+        how: the recipe.
+        floor: squared error that is good enough.
+        seed: of the order and of the noise.
+    """
+    device = expert.center.device
+    notes = {name: figures.to(device) for name, figures in notes.items()}
+    expert.standardize(notes["statistics"])
+    standard = expert.standard(notes["statistics"])
+    count = len(standard)
+    steps = max(20, how.epochs * count // how.step)
+    expert.requires_grad_(True).train()
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        torch.default_generator.manual_seed(seed)
+        for member in expert.members:
+            optimizer = torch.optim.AdamW(member.parameters(), how.rate, weight_decay=how.decay)
+            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+            for _ in range(steps):
+                rows = torch.randint(count, (min(how.step, count),)).to(device)
+                seen = standard[rows]
+                told = expert.told_by(member, seen + JITTER * torch.randn_like(seen))
+                picked = {name: figures[rows] for name, figures in notes.items()}
+                loss = (error(told, picked) + floor).log().mean()
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+    expert.requires_grad_(False).eval()
 
 
 def _count(kept: list[Notes]) -> int:

@@ -34,9 +34,10 @@ SHARES: Mapping[str, float] = {
     "locator": 0.1,
     "head": 0.04,
     "autoencoder": 0.1,
-    "diffusion": 0.18,
-    "correction": 0.18,
-    "refinement": 0.15,
+    "diffusion": 0.17,
+    "correction": 0.17,
+    "sharpening": 0.03,
+    "refinement": 0.14,
     "lighting": 0.05,
     "calibration": 0.02,
 }

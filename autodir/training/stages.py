@@ -46,7 +46,7 @@ from autodir.training.head import LEARNING_RATE as HEAD_RATE
 from autodir.training.head import SHARE as HEAD_SHARE
 from autodir.training.head import train_head
 from autodir.training.instructions import Instructions
-from autodir.training.lighting import LEARNING_RATE as LIGHTING_RATE
+from autodir.training.lighting import FIT as LIGHTING_FIT
 from autodir.training.lighting import train_lighting
 from autodir.training.locator import BATCH as LOCATOR_BATCH
 from autodir.training.locator import EMPHASIS as LOCATOR_EMPHASIS
@@ -57,6 +57,8 @@ from autodir.training.loop import LoopOptions, processes
 from autodir.training.refinement import BATCH as REFINEMENT_BATCH
 from autodir.training.refinement import LEARNING_RATE as REFINEMENT_RATE
 from autodir.training.refinement import train_refinement
+from autodir.training.sharpening import FIT as SHARPENING_FIT
+from autodir.training.sharpening import train_sharpening
 from autodir.training.text import TextRecipe, train_text
 
 ADAPTER_RATE = 5e-4
@@ -257,14 +259,24 @@ def _lighting(stage: Stage) -> dict[str, Any]:
     model = stage.model
     _, asked = _experts(stage, model.scm.lighting, model.scm.add_lighting)
     gained = train_lighting(
-        model.scm,
-        model.latent_diffusion(),
-        stage.batches,
-        _instructions(model),
-        stage.loop,
-        stage.run_dir,
-        experts=asked,
+        model.scm, model.latent_diffusion(), stage.batches, _instructions(model), stage.loop,
+        stage.run_dir, experts=asked,
+    )  # fmt: skip
+    return _noted(gained)
+
+
+def _sharpening(stage: Stage) -> dict[str, Any]:
+    if not processes().is_main_process:  # noted once, and saved by the main process
+        return {}
+    model = stage.model
+    _, asked = _experts(stage, model.scm.sharpening, model.scm.add_sharpening)
+    gained = train_sharpening(
+        model.scm, stage.batches, _instructions(model), stage.loop, stage.run_dir, experts=asked
     )
+    return _noted(gained)
+
+
+def _noted(gained: Mapping[str, float]) -> dict[str, Any]:
     return {
         "experts": list(gained),
         "measured": {f"beyond_db_{key}": value for key, value in gained.items()},
@@ -294,8 +306,9 @@ STAGES: Mapping[str, tuple[float, Callable[[Stage], dict[str, Any]]]] = {
     "autoencoder": (AUTOENCODER_RATE, _autoencoder),
     "diffusion": (DIFFUSION_RATE, _diffusion),
     "correction": (CORRECTION_RATE, _correction),
+    "sharpening": (SHARPENING_FIT.rate, _sharpening),
     "refinement": (REFINEMENT_RATE, _refinement),
-    "lighting": (LIGHTING_RATE, _lighting),
+    "lighting": (LIGHTING_FIT.rate, _lighting),
     "adapter": (ADAPTER_RATE, _adapter),
     "cfw": (WRAPPING_RATE, _cfw),
     "calibration": (1.0, _calibration),

@@ -134,7 +134,7 @@ def test_the_members_of_an_expert_are_averaged() -> None:
     expert = lit().experts["haze"]
     assert isinstance(expert, Light)
     seen = torch.rand(3, len(expert.center))
-    parts = [expert.shares_of(member, seen) for member in expert.members]
+    parts = [expert.told_by(member, seen) for member in expert.members]
     assert not torch.equal(parts[0], parts[1])
     torch.testing.assert_close(expert(seen), (parts[0] + parts[1]) / 2)
 

@@ -271,3 +271,33 @@ def test_configuration_builds_the_same_lighting() -> None:
     again = StructureCorrector(**module.config)
     assert again.config == module.config
     again.load_state_dict(module.state_dict())
+
+
+def sharpened(**kwargs: object) -> StructureCorrector:
+    module = corrector(**kwargs)  # type: ignore[arg-type]
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        sharpening = module.add_sharpening({"embed_dim": 5, "hidden": 8})
+        for member in sharpening.experts["blur"].members:
+            member[-1].weight.data = torch.randn(member[-1].weight.shape) * 0.2
+        sharpening.gate.bias.data.fill_(8.0)
+    return module.eval().requires_grad_(False)
+
+
+def test_the_sharper_photo_takes_the_place_of_the_photo() -> None:
+    module, degraded, restored = sharpened(), photo(seed=1), photo(seed=2)
+    assert module.sharpening is not None
+    sharper = module.sharpening.sharpened(degraded, TEXT.pooled)
+    assert not torch.equal(sharper, degraded)
+    with module.unrefined():
+        expected = module.correct(sharper, restored, TEXT)
+        assert not any(name.startswith("sharpening") for name in module.state_dict())
+    assert torch.equal(module.correct(degraded, restored, TEXT), expected)
+    assert torch.equal(module.correct(degraded, restored, TEXT, 0.0), restored)
+
+
+def test_configuration_builds_the_same_sharpening() -> None:
+    module = sharpened()
+    again = StructureCorrector(**module.config)
+    assert again.config == module.config
+    again.load_state_dict(module.state_dict())

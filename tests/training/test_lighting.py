@@ -1,6 +1,7 @@
 """The lighting stage trains the experts of light alone, each on its degradation, and their gate."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,7 @@ def test_each_expert_learns_its_own_degradation(
 
     monkeypatch.setattr(Batches, "draw", noted)
     monkeypatch.setattr("autodir.training.notes.LEAST", 12)
-    monkeypatch.setattr(stage, "EPOCHS", 300)
+    monkeypatch.setattr(stage, "FIT", replace(stage.FIT, epochs=300))
     gained = train_lighting(model.scm, None, batches, told, OPTIONS, tmp_path / "run")
     assert set(asked) == {("haze",), ("underexposure",)}
     assert asked == sorted(asked)  # one after the other

@@ -6,8 +6,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from autodir.correction.experts import Ensemble
+from autodir.errors import CheckpointError
 from autodir.training import notes
-from autodir.training.notes import Notes, collect
+from autodir.training.notes import Fit, Notes, collect, learn, of_width
 
 
 def note(generator: torch.Generator, index: int) -> Notes:
@@ -57,3 +59,40 @@ def test_they_are_saved_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     collect(watched, 1e-9, path, seed=1)
     assert sizes == [0, 3]
+
+
+class Slopes(Ensemble):
+    """Three statistics, one figure."""
+
+    def __init__(self) -> None:
+        super().__init__(3, inputs=3, outputs=1, hidden=16, members=2, dropout=0.0)
+
+    def told_by(self, member: torch.nn.Module, standard: torch.Tensor) -> torch.Tensor:
+        return member(standard)
+
+
+def test_an_ensemble_learns_what_the_notes_say() -> None:
+    torch.manual_seed(0)
+    seen = 5 + 2 * torch.randn(256, 3)
+    wanted = seen[:, :1] - seen[:, 1:2]
+    taken = {"statistics": seen, "wanted": wanted}
+
+    def error(told: torch.Tensor, some: Notes) -> torch.Tensor:
+        return (told - some["wanted"]).square().mean(1)
+
+    slopes = Slopes()
+    assert not slopes(slopes.standard(seen)).any()
+    state = torch.random.get_rng_state()
+    learn(slopes, taken, error, Fit(rate=1e-2, decay=0.0, epochs=60, step=32), 1e-3, seed=1)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert not slopes.training
+    torch.testing.assert_close(slopes.center, seen.mean(0))
+    after = error(slopes(slopes.standard(seen)), taken)
+    assert float(after.mean()) < 0.05 * float(wanted.square().mean())
+
+
+def test_notes_of_another_width_are_refused(tmp_path: Path) -> None:
+    check = of_width(tmp_path / "notes", 3)
+    check({"statistics": torch.zeros(2, 3)})
+    with pytest.raises(CheckpointError, match="other statistics"):
+        check({"statistics": torch.zeros(2, 4)})

@@ -114,6 +114,7 @@ def test_resume_after_a_kill_goes_on_with_the_next_stage(
         "killed",
         "diffusion",
         "correction",
+        "sharpening",
         "refinement",
         "lighting",
         "calibration",

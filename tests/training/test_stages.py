@@ -9,7 +9,7 @@ from autodir.checkpoint import Model
 from autodir.config import TRAINING_PARTS, TrainOptions
 from autodir.diagnosis.contrastive import ContrastiveHead
 from autodir.errors import ConfigError, PromptError
-from autodir.training import correction, lighting, locator, refinement
+from autodir.training import correction, lighting, locator, refinement, sharpening
 from autodir.training.batches import Batches
 from autodir.training.loop import LoopOptions
 from autodir.training.stages import STAGES, Recipe, Stage
@@ -112,6 +112,21 @@ def test_lighting_stage_makes_a_lighting_once_and_adds_experts(
     assert all(torch.equal(value, after[name]) for name, value in before.items())
     with pytest.raises(PromptError, match="unknown degradation 'snow'"):
         run(stage_of(model, batches, tmp_path, experts=("snow",)))
+
+
+def test_sharpening_stage_makes_a_sharpening_once(
+    model: Model, batches: Batches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sharpening, "COLLECTING", 0.0)
+    run = STAGES["sharpening"][1]
+    notes = run(stage_of(model, batches, tmp_path))
+    assert notes["experts"] == ["blur"]
+    assert notes["measured"].keys() == {"beyond_db_blur"}
+    first = model.scm.sharpening
+    assert first is not None
+    run(stage_of(model, batches, tmp_path))
+    assert model.scm.sharpening is first
+    assert list(first.experts) == ["blur"]
 
 
 def test_correction_stage_leaves_a_refinement_alone(

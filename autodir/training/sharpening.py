@@ -1,0 +1,152 @@
+"""The sharpening stage: how far which frequencies of a blurred photo are to be raised.
+
+Apart from the refinement stage, because no network makes a picture here: what a filter of 96
+figures would make of a photo is told by sums over its spectrum, which are noted once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from autodir.correction.scm import StructureCorrector
+from autodir.correction.sharpening import Sharpness
+from autodir.correction.spectrum import (
+    GAINS,
+    SIDE,
+    hann,
+    responses,
+    statistics,
+    windows_of,
+)
+from autodir.errors import ContractError
+from autodir.synthesis.codec import jpeg
+from autodir.training.batches import Batches
+from autodir.training.instructions import Instructions
+from autodir.training.loop import LoopOptions
+from autodir.training.notes import Fit, Notes, collect, learn, of_width
+from autodir.training.refinement import route
+
+logger = logging.getLogger(__name__)
+
+SIZES = (256, 256, 384)
+"""Sides in pixels of the photos that are noted."""
+SCALE = (0.3, 1.0)
+DRAWN = 8
+"""Photos in a batch."""
+COLLECTING = 0.75
+"""Share of the budget in which photos are noted; the rest is for learning."""
+NOISY, NOISE = 0.5, 3 / 255
+"""Share of the photos with weak noise, and the largest deviation of it: a filter raises it too."""
+FILED, QUALITY = 0.35, (70, 98)
+"""Share of the photos that went through a JPEG file, and its quality."""
+FIT = Fit(rate=1e-3, decay=0.05, epochs=60, step=64)
+FLOOR = 1e-4
+"""Squared error that is good enough (40 dB)."""
+NOTES = "notes.safetensors"
+
+
+def train_sharpening(
+    corrector: StructureCorrector,
+    batches: Batches,
+    instructions: Instructions,
+    options: LoopOptions,
+    run_dir: Path,
+    *,
+    experts: Sequence[str] = (),
+) -> dict[str, float]:
+    """Train the experts of sharpness one after the other, each for its share of the budget.
+
+    Args:
+        corrector: the SCM with a sharpening; all else of it stays as it is.
+        batches: source of degraded photos and targets; each expert sees its degradation alone.
+        instructions: source of the text embeddings.
+        options: budget of all of them together, seed, and whether to add to the notes of before.
+        run_dir: the notes of each lie in ``<run_dir>-<degradation>``.
+        experts: the degradations whose experts are trained, fresh ones where there are none yet;
+            all that the corrector has by default.
+
+    Returns:
+        By degradation, the decibels that were gained on the noted photos.
+
+    Raises:
+        ContractError: the corrector has no sharpening.
+        CheckpointError: the notes to add to are of another kind.
+    """
+    sharpening = corrector.sharpening
+    if sharpening is None:
+        raise ContractError("this corrector has no sharpening to train")
+    keys, gained = tuple(experts) or tuple(sharpening.experts), dict[str, float]()
+    for key in keys:
+        expert = sharpening.add_expert(key)
+        assert isinstance(expert, Sharpness)
+        path = run_dir.with_name(f"{run_dir.name}-{key}") / NOTES
+        source = batches.alone(key)
+
+        def drawn(generator: torch.Generator, index: int, source: Batches = source) -> Notes:
+            found = source.draw(DRAWN, SIZES[index % len(SIZES)], generator, scale=SCALE)
+            return note(weathered(found.degraded, generator), found.target)
+
+        notes = collect(
+            drawn, COLLECTING * options.budget / len(keys), path, options.seed,
+            resume=options.resume, check=of_width(path, len(expert.center)),
+        )  # fmt: skip
+        learn(expert, notes, squared_error, FIT, FLOOR, options.seed)
+        with torch.no_grad():
+            standard = expert.standard(notes["statistics"].to(expert.center.device))
+            after = squared_error(expert(standard).cpu(), notes)
+            before = squared_error(torch.zeros(len(after), GAINS), notes)
+        gain = 10 * ((before + FLOOR).log10() - (after + FLOOR).log10()).mean()
+        gained[key] = round(float(gain), 3)
+        logger.info("%s: %d photos, %+.2f dB", key, len(after), gained[key])
+    route(sharpening, instructions, options.seed)
+    return gained
+
+
+def weathered(photos: Tensor, generator: torch.Generator) -> Tensor:
+    """Photos (B, 3, H, W) with the little noise and the files that most photos have."""
+    dice = torch.rand(3, len(photos), generator=generator)
+    deviation = torch.where(dice[0] < NOISY, NOISE * dice[1], torch.zeros(1))
+    grain = torch.randn(photos.shape, generator=generator) * deviation.view(-1, 1, 1, 1)
+    seen = (photos + grain.to(photos)).clamp(0, 1)
+    for index in (dice[2] < FILED).nonzero().flatten().tolist():
+        quality = int(torch.randint(*QUALITY, (), generator=generator))
+        seen[index] = jpeg(seen[index], quality)
+    return seen
+
+
+def note(degraded: Tensor, target: Tensor) -> Notes:
+    """What is learnt from photos (B, 3, H, W): sums over the spectra of their windows.
+
+    Returns:
+        ``statistics`` (B, 418); ``gram`` (B, 96, 96), ``cross`` (B, 96) and ``energy`` (B): the
+        squared error of the photo after a filter is r·G·r - 2 r·c + e, by Parseval's theorem.
+    """
+    weight = hann(degraded.device)
+    seen, wanted = windows_of(degraded), windows_of(target)
+    # The mean of a photo, not of each window: an overcast one is a part of the spectrum as well.
+    mean = seen.mean((1, 3, 4), keepdim=True)
+    own = torch.fft.rfft2((seen - mean) * weight)
+    missing = torch.fft.rfft2((wanted - seen) * weight)
+    twice = torch.full((SIDE // 2 + 1,), 2.0, device=degraded.device)
+    twice[0] = twice[-1] = 1  # of a real image all other columns stand for two
+    scale = twice / (SIDE**2 * weight.square().sum() * seen.shape[1] * 3)
+    power = (own.abs().square().sum((1, 2)) * scale).flatten(1)
+    common = ((own.conj() * missing).real.sum((1, 2)) * scale).flatten(1)
+    raising = responses().to(degraded.device)
+    return {
+        "statistics": statistics(degraded),
+        "gram": torch.stack([(raising * one) @ raising.T for one in power]),
+        "cross": common @ raising.T,
+        "energy": (missing.abs().square().sum((1, 2)) * scale).sum((1, 2)),
+    }
+
+
+def squared_error(raised: Tensor, notes: Notes) -> Tensor:
+    """Mean squared error after filters that raise frequencies by (B, 96), (B,)."""
+    own = ((raised[:, None] @ notes["gram"])[:, 0] * raised).sum(1)
+    return (own - 2 * (raised * notes["cross"]).sum(1) + notes["energy"]).clamp_min(0)
