@@ -16,15 +16,18 @@ from torch.nn import functional as F
 
 from autodir.correction.experts import Experts
 from autodir.correction.scm import StructureCorrector
+from autodir.correction.spectrum import SIDE
 from autodir.diffusion.model import LatentDiffusion
 from autodir.errors import ContractError
-from autodir.training.batches import Batches
+from autodir.records import TextEmbedding
+from autodir.training.batches import Batches, Drawn
 from autodir.training.correction import restored_of
 from autodir.training.instructions import Instructions
 from autodir.training.loop import LoopOptions, fit
 from autodir.training.losses import decibels_gained, levelled, relative_error
 from autodir.training.replay import Replay
 from autodir.training.samples import save_sheet
+from autodir.training.weather import weathered
 
 CROP = 128
 """Side in pixels of the crops that the frozen parts work on."""
@@ -112,13 +115,12 @@ def _train_expert(
     @torch.no_grad()
     def make(generator: torch.Generator, progress: float) -> list[Tensor]:
         source = sources[int(torch.randint(len(sources), (), generator=generator))]
-        drawn = source.draw(batch, side, generator)
-        told = instructions.draw(drawn.label, generator)
+        drawn, degraded, told = _drawn(key, corrector, source, instructions, generator, batch, side)
         restored = restored_of(diffusion, drawn, told, generator, SAMPLED)
         with corrector.unrefined():
-            corrected = restored + corrector(drawn.degraded, restored, told.pooled)
+            corrected = restored + corrector(degraded, restored, told.pooled)
         target = levelled(drawn.target, corrected) if key in LEVELLED else drawn.target
-        return [drawn.degraded, restored, corrected, target]
+        return [degraded, restored, corrected, target]
 
     replay = Replay(make, every=reuse, batch=batch)
 
@@ -147,6 +149,34 @@ def _train_expert(
         )
 
     fit(expert, loss, options, run_dir, sample)
+
+
+def _drawn(
+    key: str,
+    corrector: StructureCorrector,
+    source: Batches,
+    instructions: Instructions,
+    generator: torch.Generator,
+    batch: int,
+    side: int,
+) -> tuple[Drawn, Tensor, TextEmbedding]:
+    """A batch, its photos as the network sees them, and the instructions.
+
+    Where there is an expert of sharpness the photos are drawn larger, since a spectrum needs room,
+    and with the little noise that sharpening raises.
+    """
+    sharpening = corrector.sharpening
+    if sharpening is None or key not in sharpening.experts:
+        drawn = source.draw(batch, side, generator)
+        return drawn, drawn.degraded, instructions.draw(drawn.label, generator)
+    whole = source.draw(batch, max(side, SIDE), generator)
+    told = instructions.draw(whole.label, generator)
+    seen = weathered(whole.degraded, generator)
+    first = (max(side, SIDE) - side) // 2
+    inside = (..., slice(first, first + side), slice(first, first + side))
+    drawn = replace(whole, degraded=seen[inside], target=whole.target[inside])
+    # A copy, since what inference mode made cannot be learnt from.
+    return drawn, sharpening.sharpened(seen, told.pooled)[inside].clone(), told
 
 
 def route(experts: Experts, instructions: Instructions, seed: int) -> float:

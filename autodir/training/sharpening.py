@@ -24,12 +24,12 @@ from autodir.correction.spectrum import (
     windows_of,
 )
 from autodir.errors import ContractError
-from autodir.synthesis.codec import jpeg
 from autodir.training.batches import Batches
 from autodir.training.instructions import Instructions
 from autodir.training.loop import LoopOptions
 from autodir.training.notes import Fit, Notes, collect, learn, of_width
 from autodir.training.refinement import route
+from autodir.training.weather import weathered
 
 logger = logging.getLogger(__name__)
 
@@ -40,10 +40,6 @@ DRAWN = 8
 """Photos in a batch."""
 COLLECTING = 0.75
 """Share of the budget in which photos are noted; the rest is for learning."""
-NOISY, NOISE = 0.5, 3 / 255
-"""Share of the photos with weak noise, and the largest deviation of it: a filter raises it too."""
-FILED, QUALITY = 0.35, (70, 98)
-"""Share of the photos that went through a JPEG file, and its quality."""
 FIT = Fit(rate=1e-3, decay=0.05, epochs=60, step=64)
 FLOOR = 1e-4
 """Squared error that is good enough (40 dB)."""
@@ -105,18 +101,6 @@ def train_sharpening(
         logger.info("%s: %d photos, %+.2f dB", key, len(after), gained[key])
     route(sharpening, instructions, options.seed)
     return gained
-
-
-def weathered(photos: Tensor, generator: torch.Generator) -> Tensor:
-    """Photos (B, 3, H, W) with the little noise and the files that most photos have."""
-    dice = torch.rand(3, len(photos), generator=generator)
-    deviation = torch.where(dice[0] < NOISY, NOISE * dice[1], torch.zeros(1))
-    grain = torch.randn(photos.shape, generator=generator) * deviation.view(-1, 1, 1, 1)
-    seen = (photos + grain.to(photos)).clamp(0, 1)
-    for index in (dice[2] < FILED).nonzero().flatten().tolist():
-        quality = int(torch.randint(*QUALITY, (), generator=generator))
-        seen[index] = jpeg(seen[index], quality)
-    return seen
 
 
 def note(degraded: Tensor, target: Tensor) -> Notes:

@@ -59,6 +59,40 @@ def test_stage_changes_the_refinement_alone(
         assert "beyond_db" in (tmp_path / f"run-{key}" / "losses.csv").read_text()
 
 
+@pytest.mark.parametrize("reuse", [1, 10])
+def test_an_expert_sees_what_sharpening_made_of_more_than_its_crop(
+    model: Model,
+    batches: Batches,
+    told: Instructions,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    reuse: int,
+) -> None:
+    monkeypatch.setattr(stage, "SIDE", 40)
+    sharpening = model.scm.add_sharpening({"embed_dim": model.clip.embed_dim, "hidden": 8})
+    given: list[torch.Tensor] = []
+
+    def gray(photo: torch.Tensor, instruction: torch.Tensor) -> torch.Tensor:
+        given.append(photo)
+        return torch.inference_mode()(torch.full_like)(photo, 0.5)
+
+    monkeypatch.setattr(sharpening, "sharpened", gray)
+    seen: list[torch.Tensor] = []
+    monkeypatch.setattr(
+        stage, "decibels_gained",
+        lambda before, result, target: (seen.append(before), torch.zeros(len(before)))[1],
+    )  # fmt: skip
+    options = LoopOptions(budget=1e6, max_steps=1, precision="fp32", warmup=1)
+    train_refinement(
+        model.scm, None, batches, told, options, tmp_path / "run", experts=("blur",), batch=4,
+        reuse=reuse,
+    )  # fmt: skip
+    assert all(photo.shape == (4, 3, 40, 40) for photo in given)
+    assert float((seen[0] - 0.5).abs().max()) == 0  # the gain is over the sharper photo
+    assert model.scm.refinement is not None
+    assert model.scm.refinement.experts["blur"].ending.bias.any()
+
+
 def test_each_expert_learns_its_own_degradation(
     model: Model,
     batches: Batches,

@@ -18,7 +18,7 @@ from autodir.training import sharpening as stage
 from autodir.training.batches import Batches
 from autodir.training.instructions import Instructions
 from autodir.training.loop import LoopOptions
-from autodir.training.sharpening import note, squared_error, train_sharpening, weathered
+from autodir.training.sharpening import note, squared_error, train_sharpening
 
 OPTIONS = LoopOptions(budget=0.1)
 
@@ -93,18 +93,6 @@ def test_the_error_of_a_filter_is_told_by_sums() -> None:
     error = missing - torch.stack(filtered, dim=1)
     expected = error.square().mean((1, 2, 3, 4)) * SIDE**2 / weight.square().sum()
     torch.testing.assert_close(squared_error(raised, notes), expected, rtol=0.03, atol=1e-6)
-
-
-def test_some_photos_have_grain_or_come_from_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    photos = torch.full((40, 3, 16, 16), 0.5)
-    seen = weathered(photos, torch.Generator().manual_seed(1))
-    changed = (seen != photos).flatten(1).any(1)
-    assert 0.2 < float(changed.float().mean()) < 0.95
-    assert float((seen - photos).abs().max()) < 0.1
-    assert torch.equal(photos, torch.full_like(photos, 0.5))
-    monkeypatch.setattr(stage, "NOISY", 0.0)
-    monkeypatch.setattr(stage, "FILED", 0.0)
-    assert torch.equal(weathered(photos, torch.Generator().manual_seed(1)), photos)
 
 
 def test_notes_of_another_kind_are_refused(
