@@ -116,6 +116,12 @@ class Experts(nn.Module, ABC):
             self.config["experts"] = [*known, key]
         return self.experts[key]
 
+    def renewed(self, key: str) -> nn.Module:
+        """The expert of a degradation with fresh weights; one more where it has none."""
+        expert = self.add_expert(key)
+        expert.load_state_dict(self.fresh().state_dict())
+        return expert
+
     def shares(self, instruction: Tensor) -> Tensor:
         """How much of each expert instructions (B, embed_dim) ask for, (B, experts) in [0, 1].
 

@@ -149,6 +149,18 @@ class Light(Ensemble):
         return raw
 
 
+    def forget_correction(self) -> None:
+        """C, which is half of the truth to a fresh network, is to count for nothing at first."""
+        rows = torch.arange(FIRST, 3 * BASIS, BASIS)
+        with torch.no_grad():
+            for member in self.members:
+                assert isinstance(member, nn.Sequential)
+                last = member[-1]
+                assert isinstance(last, nn.Linear)
+                last.weight[rows] = 0
+                last.bias[rows] = -1 / _OUTPUT
+
+
 class Lighting(Experts):
     """The experts of light, and the gate that says how much of each is asked for.
 

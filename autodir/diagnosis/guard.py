@@ -44,9 +44,12 @@ LIMITS: Mapping[str, Limits] = {
     "rain": Limits(tone=0.25, structure=0.2),
     "raindrop": Limits(tone=0.20, structure=0.4),
     "noise": Limits(tone=0.06, structure=0.2),
+    "blur": Limits(tone=0.03, structure=0.3),
 }
 """Repairs that change tone by their nature, or gradients: those of a noisy photo are its grain,
-where haze or blur have taken the rest. All others have `DEFAULT_LIMITS`."""
+where haze or blur have taken the rest, and those of a blurred one are turned where a motion has
+reversed them. Of 28 held-out photos repaired as blurred all that gained lay at 0.02 and 0.36 or
+better, and the one that lost 10 dB had a tone of 0.04. All others have `DEFAULT_LIMITS`."""
 DEFAULT_LIMITS = Limits(tone=0.06, structure=0.4)
 LEAST_VEIL = 0.35
 """Mean dark channel below which there is no haze to lift.
@@ -73,9 +76,16 @@ TOO_LIGHT = 0.68
 
 Of 53 held-out dark photos none came out above 0.64; photos that were not dark do.
 """
+LEAST_EDGES = 1.0
+"""Sharpness of the strongest edges after a repair of blur, in terms of what it was.
+
+Of 56 held-out photos with blur, repaired as such, the least had 1.04 and one in twenty less than
+1.19; where blur differs within a photo, or is too strong, a filter leaves doubled, softer edges.
+"""
 LEAST_CHANGE = 12**-0.5 / 255
 """Root mean square change below which a round has done nothing: that of rounding to eight bits."""
 _DARK_SIDE, _DARK_PATCH = 320, 15
+_LOOKED_AT = 2**20
 UNCOVERED: Mapping[str, frozenset[str]] = {
     "noise": frozenset({"compression", "low_resolution", "blur"}),
     "underexposure": frozenset({"noise", "compression", "low_resolution", "blur"}),
@@ -179,6 +189,8 @@ class Guard:
         elif key == "underexposure":
             measures["light"] = float(luma(image).mean())
             measures["light_after"] = float(luma(candidate).mean())
+        elif key == "blur":
+            measures["edges"] = edge_strength(candidate) / max(edge_strength(image), 1e-6)
         change = root_mean_square_change(image, candidate)
         if change < LEAST_CHANGE:
             kind, why = "rolled back", f"nothing to be seen (a change of {255 * change:.2f} of 255)"
@@ -192,6 +204,8 @@ class Guard:
             kind, why = "rolled back", f"too light after it (mean {measures['light_after']:.2f})"
         elif rises.get(GIVES_AWAY.get(key, ""), 0.0) > options.side_effect:
             kind, why = "rolled back", f"{GIVES_AWAY[key]} in place of it"
+        elif measures.get("edges", 1.0) < LEAST_EDGES:
+            kind, why = "rolled back", f"softer edges than before ({measures['edges']:.2f} of them)"
         elif tone > limits.tone or structure < limits.structure:
             kind, why = (
                 "rolled back",
@@ -247,6 +261,22 @@ def dark_channel(image: Tensor) -> float:
     2009); airlight lifts it everywhere.
     """
     return float(darkest(shrunk(image, _DARK_SIDE), _DARK_PATCH).mean())
+
+
+def edge_strength(image: Tensor) -> float:
+    """The change from pixel to pixel that one in a hundred exceeds, of a photo (1, 3, H, W).
+
+    Of a large photo some rows and columns are looked at, evenly spread.
+    """
+    height, width = image.shape[-2:]
+    step = max(1, height * width // _LOOKED_AT)
+    steps = [
+        luma(image[..., ::step, :]).diff(dim=-1), luma(image[..., :, ::step]).diff(dim=-2),
+    ]  # fmt: skip
+    changes = torch.cat([part.abs().flatten() for part in steps])
+    if not len(changes):
+        return 0.0
+    return float(changes.kthvalue(max(1, round(0.99 * len(changes)))).values)
 
 
 def structure_agreement(first: Tensor, second: Tensor) -> float:

@@ -1,8 +1,8 @@
 """The lighting stage: how much of which image a hazy or dark photo is to be made of.
 
-Apart from the refinement stage, because no crop is looked at twice: what the frozen parts make of
-whole photos is noted once as sums over their pixels, which is all that the squared error of any
-mixture needs, and the small networks learn from the notes in a minute.
+Apart from the refinement stage, because no crop is looked at twice: whole photos, and what the
+frozen parts make of them, are noted once as sums over their pixels, which is all that the squared
+error of any mixture needs, and the small networks learn from the notes in minutes.
 """
 
 from __future__ import annotations
@@ -33,16 +33,22 @@ SIZES = (160, 192, 256)
 """Sides in pixels of the photos that the frozen parts work on."""
 SCALE = (0.15, 0.7)
 """Of the photos: most of each is seen."""
+SIZES_ALONE, SCALE_ALONE = (128, 160, 192), (0.1, 0.7)
+"""The same of photos that the frozen parts never see."""
 DRAWN = 8
 """Photos in a batch."""
-COLLECTING = 0.92
-"""Share of the budget in which photos are noted; the rest is for learning."""
+ALONE, COLLECTING = 0.35, 0.5
+"""Shares of the budget in which photos are noted, alone and with what the frozen parts make of
+them; the rest is for learning."""
 SAMPLED = 0.9
 """Share of the batches with sampled images; in the others the degraded photo takes their place."""
-FIT = Fit(rate=1e-3, decay=0.05, epochs=120, step=128)
+FIT_ALONE = Fit(rate=1e-3, decay=0.05, epochs=60, step=128)
+FIT = Fit(rate=1e-3, decay=0.05, epochs=60, step=128, last=True)
+"""From photos alone, which are noted six times as fast, the networks learn to read statistics; from
+the others their last layers learn what sample and correction are good for."""
 FLOOR = 3e-4
 """Squared error that is good enough (35 dB)."""
-NOTES = "notes.safetensors"
+NOTES, NOTES_ALONE = "notes.safetensors", "alone.safetensors"
 
 
 def train_lighting(
@@ -64,8 +70,8 @@ def train_lighting(
         instructions: source of the text embeddings.
         options: budget of all of them together, seed, and whether to add to the notes of before.
         run_dir: the notes of each lie in ``<run_dir>-<degradation>``.
-        experts: the degradations whose experts are trained, fresh ones where there are none yet;
-            all that the corrector has by default.
+        experts: the degradations whose experts are trained anew; all that the corrector has by
+            default.
 
     Returns:
         By degradation, the decibels that were gained on the noted photos beyond the correction.
@@ -79,18 +85,26 @@ def train_lighting(
         raise ContractError("this corrector has no lighting to train")
     keys, gained = tuple(experts) or tuple(lighting.experts), dict[str, float]()
     for key in keys:
-        expert = lighting.add_expert(key)
+        expert = lighting.renewed(key)
         assert isinstance(expert, Light)
-        path = run_dir.with_name(f"{run_dir.name}-{key}") / NOTES
-
-        notes = collect(
-            _Notebook(corrector, diffusion, batches.alone(key), instructions),
-            COLLECTING * options.budget / len(keys), path, options.seed, resume=options.resume,
-            check=of_width(path, len(expert.center)),
+        folder = run_dir.with_name(f"{run_dir.name}-{key}")
+        book = _Notebook(corrector, diffusion, batches.alone(key), instructions)
+        alone, notes = (
+            collect(
+                take, share * options.budget / len(keys), folder / name, options.seed,
+                resume=options.resume, check=of_width(folder / name, len(expert.center)),
+            )
+            for take, share, name in (
+                (book.alone, ALONE, NOTES_ALONE), (book.whole, COLLECTING, NOTES),
+            )
         )  # fmt: skip
+        expert.standardize(torch.cat([alone["statistics"], notes["statistics"]]))
+        learn(expert, alone, squared_error, FIT_ALONE, FLOOR, options.seed)
+        expert.forget_correction()
         learn(expert, notes, squared_error, FIT, FLOOR, options.seed)
         gained[key] = round(_beyond(expert, notes), 3)
-        logger.info("%s: %d photos, %+.2f dB", key, len(notes["energy"]), gained[key])
+        counts = len(alone["energy"]), len(notes["energy"])
+        logger.info("%s: %d photos alone, %d whole, %+.2f dB", key, *counts, gained[key])
     route(lighting, instructions, options.seed)
     return gained
 
@@ -108,7 +122,15 @@ class _Notebook:
         self.corrector, self.diffusion = corrector, diffusion
         self.source, self.instructions = source, instructions
 
-    def __call__(self, generator: torch.Generator, index: int) -> Notes:
+    def alone(self, generator: torch.Generator, index: int) -> Notes:
+        """Of photos that the frozen parts never see: sample and correction are black."""
+        size = SIZES_ALONE[index % len(SIZES_ALONE)]
+        drawn = self.source.draw(DRAWN, size, generator, scale=SCALE_ALONE)
+        black = torch.zeros_like(drawn.degraded)
+        return note(drawn.degraded, black, black, drawn.target)
+
+    def whole(self, generator: torch.Generator, index: int) -> Notes:
+        """Of photos with what the frozen parts make of them."""
         size = SIZES[index % len(SIZES)]
         drawn = self.source.draw(DRAWN, size, generator, scale=SCALE)
         told = self.instructions.draw(drawn.label, generator)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from autodir.correction.experts import Ensemble
 from autodir.errors import CheckpointError
@@ -41,12 +41,14 @@ class Fit:
         decay: of the weights.
         epochs: passes over all notes.
         step: photos in a step.
+        last: whether the last layers alone learn.
     """
 
     rate: float
     decay: float
     epochs: int
     step: int
+    last: bool = False
 
 
 @torch.no_grad()
@@ -112,7 +114,7 @@ def learn(
     """Train the networks of an ensemble from notes, one after the other, in decibels.
 
     Args:
-        expert: of fresh weights or trained ones; its center and spread are taken from the notes.
+        expert: standardized already.
         notes: ``statistics`` (N, F) and what ``error`` needs.
         error: squared error (B,) of what a network says, on some of the notes.
         how: the recipe.
@@ -121,7 +123,6 @@ def learn(
     """
     device = expert.center.device
     notes = {name: figures.to(device) for name, figures in notes.items()}
-    expert.standardize(notes["statistics"])
     standard = expert.standard(notes["statistics"])
     count = len(standard)
     steps = max(20, how.epochs * count // how.step)
@@ -129,7 +130,9 @@ def learn(
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.default_generator.manual_seed(seed)
         for member in expert.members:
-            optimizer = torch.optim.AdamW(member.parameters(), how.rate, weight_decay=how.decay)
+            assert isinstance(member, nn.Sequential)
+            learning = (member[-1] if how.last else member).parameters()
+            optimizer = torch.optim.AdamW(learning, how.rate, weight_decay=how.decay)
             schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
             for _ in range(steps):
                 rows = torch.randint(count, (min(how.step, count),)).to(device)

@@ -40,7 +40,7 @@ DRAWN = 8
 """Photos in a batch."""
 COLLECTING = 0.75
 """Share of the budget in which photos are noted; the rest is for learning."""
-FIT = Fit(rate=1e-3, decay=0.05, epochs=60, step=64)
+FIT = Fit(rate=1e-3, decay=0.05, epochs=24, step=64)
 FLOOR = 1e-4
 """Squared error that is good enough (40 dB)."""
 NOTES = "notes.safetensors"
@@ -63,8 +63,8 @@ def train_sharpening(
         instructions: source of the text embeddings.
         options: budget of all of them together, seed, and whether to add to the notes of before.
         run_dir: the notes of each lie in ``<run_dir>-<degradation>``.
-        experts: the degradations whose experts are trained, fresh ones where there are none yet;
-            all that the corrector has by default.
+        experts: the degradations whose experts are trained anew; all that the corrector has by
+            default.
 
     Returns:
         By degradation, the decibels that were gained on the noted photos.
@@ -78,7 +78,7 @@ def train_sharpening(
         raise ContractError("this corrector has no sharpening to train")
     keys, gained = tuple(experts) or tuple(sharpening.experts), dict[str, float]()
     for key in keys:
-        expert = sharpening.add_expert(key)
+        expert = sharpening.renewed(key)
         assert isinstance(expert, Sharpness)
         path = run_dir.with_name(f"{run_dir.name}-{key}") / NOTES
         source = batches.alone(key)
@@ -91,6 +91,7 @@ def train_sharpening(
             drawn, COLLECTING * options.budget / len(keys), path, options.seed,
             resume=options.resume, check=of_width(path, len(expert.center)),
         )  # fmt: skip
+        expert.standardize(notes["statistics"])
         learn(expert, notes, squared_error, FIT, FLOOR, options.seed)
         with torch.no_grad():
             standard = expert.standard(notes["statistics"].to(expert.center.device))

@@ -64,3 +64,13 @@ def test_a_further_expert_leaves_the_others_as_they_are() -> None:
 def test_instruction_of_another_width_is_refused() -> None:
     with pytest.raises(ContractError, match="2"):
         scales().shares(torch.ones(1, 3))
+
+
+def test_a_renewed_expert_has_learnt_nothing_yet() -> None:
+    module = scales()
+    others = module.experts["noise"].weight.clone()
+    before = module.experts["rain"].weight.clone()
+    assert module.renewed("rain") is module.experts["rain"]
+    assert not torch.equal(module.experts["rain"].weight, before)
+    assert torch.equal(module.experts["noise"].weight, others)
+    assert module.renewed("haze") is module.experts["haze"]

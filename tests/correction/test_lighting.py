@@ -163,3 +163,15 @@ def test_configuration_builds_the_same_network() -> None:
     assert again.config == module.config
     results = [one.relight(*three(40, 56), TOLD) for one in (module, again.eval())]
     assert torch.equal(*results)
+
+
+def test_a_network_can_begin_without_the_correction() -> None:
+    expert = lit().experts["haze"]
+    assert isinstance(expert, Light)
+    seen = torch.randn(4, len(expert.center), generator=torch.Generator().manual_seed(6))
+    before = expert(seen)
+    expert.forget_correction()
+    after = expert(seen)
+    assert not after[..., FIRST].any()
+    others = [index for index in range(BASIS) if index != FIRST]
+    assert torch.equal(after[..., others], before[..., others])

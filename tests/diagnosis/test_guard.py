@@ -11,6 +11,7 @@ from autodir.diagnosis.guard import (
     Guard,
     GuardOptions,
     dark_channel,
+    edge_strength,
     not_ruled_out,
     structure_agreement,
     tone_distance,
@@ -294,3 +295,32 @@ def test_a_round_that_changes_less_than_rounding_is_taken_back() -> None:
     assert (nothing.kind, "nothing to be seen" in nothing.why) == ("rolled back", True)
     assert torch.equal(nothing.image, IMAGE)
     assert judged(after, candidate=IMAGE + 0.4 / 255).kind == "kept"
+
+
+def test_edge_strength_is_what_one_change_in_a_hundred_exceeds() -> None:
+    ramp = torch.linspace(0, 1, 101).expand(1, 3, 80, 101).clone()
+    assert edge_strength(ramp) == pytest.approx(0.01, rel=1e-3)
+    ramp[..., 50:] += 0.5  # one column of 101, half of whose neighbors lie in a column
+    assert edge_strength(ramp) == pytest.approx(0.01, rel=1e-3)
+    ramp[..., 60:] -= 0.5
+    ramp[..., 70:] += 0.5
+    assert edge_strength(ramp) > 0.4
+    assert edge_strength(torch.ones(1, 3, 1, 1)) == 0
+
+
+def test_edges_of_a_large_photo_are_told_from_some_of_its_rows() -> None:
+    fine = torch.rand(1, 3, 200, 300, generator=torch.Generator().manual_seed(1))
+    large = fine.repeat(1, 1, 9, 11)
+    assert edge_strength(large) == pytest.approx(edge_strength(fine), rel=0.02)
+
+
+def test_a_repair_of_blur_leaves_no_softer_edges() -> None:
+    after = {"noise": 0.1, "blur": 0.0, "haze": 0.1}
+    before = {**BEFORE, "blur": 0.9, "noise": 0.1}
+    noisy = IMAGE + 0.05 * torch.randn(IMAGE.shape, generator=torch.Generator().manual_seed(2))
+    softer = torch.nn.functional.avg_pool2d(noisy, 3, 1, 1, count_include_pad=False)
+    for image, candidate, kind in ((softer, noisy, "kept"), (noisy, softer, "rolled back")):
+        verdict = Guard(Says(after)).judge(found("blur", before), image, candidate, TAXONOMY)
+        assert verdict.kind == kind, verdict.why
+        assert ("softer edges" in verdict.why) == (kind == "rolled back")
+        assert "edges" in verdict.measures

@@ -23,6 +23,7 @@ OPTIONS = LoopOptions(budget=0.1)
 @pytest.fixture(autouse=True)
 def small_photos(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage, "SIZES", (64, 48))
+    monkeypatch.setattr(stage, "SIZES_ALONE", (48, 64))
 
 
 @pytest.fixture
@@ -52,7 +53,8 @@ def test_stage_changes_the_lighting_alone(
     assert changed == {"scm."}
     assert gained.keys() == {"haze", "underexposure"}
     for key in gained:
-        assert (tmp_path / f"run-{key}" / stage.NOTES).is_file()
+        for name in (stage.NOTES, stage.NOTES_ALONE):
+            assert (tmp_path / f"run-{key}" / name).is_file()
 
 
 def test_each_expert_learns_its_own_degradation(
@@ -97,6 +99,18 @@ def test_the_error_of_a_mixture_is_told_by_sums() -> None:
     plain[..., FIRST] = 1
     expected = (images[2] - images[3]).square().mean((1, 2, 3))
     torch.testing.assert_close(squared_error(plain, note(*images)), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_photos_alone_say_nothing_of_sample_and_correction() -> None:
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    black = torch.zeros_like(images)
+    notes = note(images, black, black, images.sqrt())
+    shares = torch.zeros(2, 3, BASIS)
+    shares[..., 1] = 1  # the root of the photo
+    torch.testing.assert_close(squared_error(shares, notes), torch.zeros(2), atol=1e-6, rtol=0)
+    of_frozen_parts = shares.clone()
+    of_frozen_parts[..., 4:7] = 3.0
+    torch.testing.assert_close(squared_error(of_frozen_parts, notes), squared_error(shares, notes))
 
 
 def test_the_gate_knows_what_is_meant_after_it(

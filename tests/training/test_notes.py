@@ -68,7 +68,8 @@ class Slopes(Ensemble):
         super().__init__(3, inputs=3, outputs=1, hidden=16, members=2, dropout=0.0)
 
     def told_by(self, member: torch.nn.Module, standard: torch.Tensor) -> torch.Tensor:
-        return member(standard)
+        told: torch.Tensor = member(standard)
+        return told
 
 
 def test_an_ensemble_learns_what_the_notes_say() -> None:
@@ -83,12 +84,26 @@ def test_an_ensemble_learns_what_the_notes_say() -> None:
     slopes = Slopes()
     assert not slopes(slopes.standard(seen)).any()
     state = torch.random.get_rng_state()
+    slopes.standardize(seen)
     learn(slopes, taken, error, Fit(rate=1e-2, decay=0.0, epochs=60, step=32), 1e-3, seed=1)
     assert torch.equal(torch.random.get_rng_state(), state)
     assert not slopes.training
     torch.testing.assert_close(slopes.center, seen.mean(0))
     after = error(slopes(slopes.standard(seen)), taken)
     assert float(after.mean()) < 0.05 * float(wanted.square().mean())
+
+
+def test_last_layers_learn_alone_where_that_is_asked_for() -> None:
+    torch.manual_seed(0)
+    taken = {"statistics": torch.randn(64, 3), "wanted": torch.rand(64, 1)}
+    slopes = Slopes()
+    before = {name: value.clone() for name, value in slopes.state_dict().items()}
+    how = Fit(rate=1e-2, decay=0.0, epochs=2, step=16, last=True)
+    learn(slopes, taken, lambda told, some: (told - some["wanted"])[:, 0] ** 2, how, 1e-3, seed=1)
+    changed = {name for name, value in slopes.state_dict().items() if (value != before[name]).any()}
+    assert changed == {
+        f"members.{index}.6.{what}" for index in (0, 1) for what in ("weight", "bias")
+    }
 
 
 def test_notes_of_another_width_are_refused(tmp_path: Path) -> None:

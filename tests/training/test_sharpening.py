@@ -64,6 +64,7 @@ def test_what_is_learnt_of_some_photos_holds_for_others(model: Model, told: Inst
     expert = model.scm.sharpening.experts["blur"]
     assert isinstance(expert, Sharpness)
     fit = stage.Fit(rate=1e-3, decay=0.05, epochs=40, step=8)
+    expert.standardize(known["statistics"])
     stage.learn(expert, known, squared_error, fit, 1e-4, 0)
     with torch.no_grad():
         after = squared_error(expert(expert.standard(unknown["statistics"])), unknown)

@@ -98,7 +98,9 @@ def test_lighting_stage_makes_a_lighting_once_and_adds_experts(
     model: Model, batches: Batches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lighting, "SIZES", (48,))
+    monkeypatch.setattr(lighting, "SIZES_ALONE", (48,))
     monkeypatch.setattr(lighting, "COLLECTING", 0.0)
+    monkeypatch.setattr(lighting, "ALONE", 0.0)
     run = STAGES["lighting"][1]
     notes = run(stage_of(model, batches, tmp_path, experts=("haze",)))
     assert notes["measured"].keys() == {"beyond_db_haze"}
