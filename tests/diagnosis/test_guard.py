@@ -78,7 +78,8 @@ def test_smoothness_where_grain_was_is_no_harm() -> None:
     kept = Guard(Says(after)).judge(found("noise", before), IMAGE, BETTER, TAXONOMY)
     assert kept.kind == "kept"
     other = {"haze": 0.3, "compression": 0.99}
-    taken = Guard(Says(other)).judge(found("blur", before), IMAGE, BETTER, TAXONOMY)
+    drops = found("raindrop", {**before, "raindrop": 0.1})
+    taken = Guard(Says(other)).judge(drops, IMAGE, BETTER, TAXONOMY)
     assert taken.kind == "blended"
     assert "compression grew" in taken.why
 
