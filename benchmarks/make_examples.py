@@ -47,6 +47,7 @@ SAMPLES = (
     Sample(name="rainy-rocket", photo="rocket", degradation="rain", severity=0.45, seed=2),
     Sample(name="dark-coffee", photo="coffee", degradation="underexposure", severity=0.6, seed=3),
     Sample(name="hazy-astronaut", photo="astronaut", degradation="haze", severity=0.6, seed=4),
+    Sample(name="shaken-astronaut", photo="astronaut", degradation="blur", severity=0.4, seed=7),
     Sample(name="clean-cat", photo="chelsea", degradation=None),
 )
 

@@ -32,6 +32,7 @@ def test_committed_model_is_whole_and_within_its_budget() -> None:
         ("noisy-cat", "noise"),
         ("dark-coffee", "underexposure"),
         ("hazy-astronaut", "haze"),
+        ("shaken-astronaut", "blur"),
     ],
 )
 def test_sample_is_recognized(restorer: Restorer, name: str, key: str) -> None:
@@ -49,6 +50,16 @@ def test_dark_sample_becomes_brighter(restorer: Restorer) -> None:
     before = restorer.diagnose(EXAMPLES / "dark-coffee.jpg").presence["underexposure"]
     assert result.report.last.presence["underexposure"] < 0.5 * before
     assert result.image.size == (400, 600)
+
+
+def test_shaken_sample_becomes_sharper(restorer: Restorer) -> None:
+    from autodir.diagnosis.guard import edge_strength
+    from autodir.imaging.io import read
+
+    shaken = read(EXAMPLES / "shaken-astronaut.jpg").pixels[None]
+    result = restorer.restore(EXAMPLES / "shaken-astronaut.jpg")
+    assert [step.verdict for step in result.report.steps] == ["kept"]
+    assert edge_strength(result.image.pixels[None]) > 1.3 * edge_strength(shaken)
 
 
 def test_noisy_sample_comes_closer_to_the_clean_one(restorer: Restorer) -> None:

@@ -72,7 +72,7 @@ def statistics(photo: Tensor) -> Tensor:
     logarithm = (power + _FLOOR).log().mean(1)
     by_bin = [(_pooled(power.mean(1)) + _FLOOR).log(), _pooled(logarithm)]
     cepstrum = _CEPSTRUM * torch.fft.irfft2(logarithm, s=(SIDE, SIDE))
-    y, x = _offsets()
+    y, x = (part.to(photo.device) for part in _offsets())
     read = cepstrum[:, y, x].unflatten(1, (len(OFFSETS), ANGLES, 2))
     figures = [figure.unflatten(1, (len(RADII), ANGLES)).transpose(1, 2) for figure in by_bin]
     figures += [read.permute(0, 2, 1, 3).flatten(2)]
@@ -86,7 +86,7 @@ def kernel_of(raised: Tensor) -> Tensor:
 
     It is even, so that nothing moves, and leaves the mean.
     """
-    index, weight = _bins()
+    index, weight = (part.to(raised.device) for part in _bins())
     gains = (raised.float()[:, index] * weight).sum(1).unflatten(1, (SIDE, SIDE // 2 + 1))
     kernel = _cut(torch.fft.irfft2(gains, s=(SIDE, SIDE)))
     kernel[:, REACH, REACH] += 1

@@ -24,7 +24,7 @@ from autodir.training.batches import Batches
 from autodir.training.correction import restored_of
 from autodir.training.instructions import Instructions
 from autodir.training.loop import LoopOptions
-from autodir.training.notes import Fit, Notes, collect, learn, of_width
+from autodir.training.notes import Fit, Learnt, Notes, collect, learn, of_width, seconds_of
 from autodir.training.refinement import route
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ def train_lighting(
     run_dir: Path,
     *,
     experts: Sequence[str] = (),
-) -> dict[str, float]:
+) -> dict[str, Learnt]:
     """Train the experts of light one after the other, each for its share of the budget.
 
     Args:
@@ -74,7 +74,7 @@ def train_lighting(
             default.
 
     Returns:
-        By degradation, the decibels that were gained on the noted photos beyond the correction.
+        By degradation, what was learnt, gains beyond the correction.
 
     Raises:
         ContractError: the corrector has no lighting.
@@ -83,7 +83,7 @@ def train_lighting(
     lighting = corrector.lighting
     if lighting is None:
         raise ContractError("this corrector has no lighting to train")
-    keys, gained = tuple(experts) or tuple(lighting.experts), dict[str, float]()
+    keys, learnt = tuple(experts) or tuple(lighting.experts), dict[str, Learnt]()
     for key in keys:
         expert = lighting.renewed(key)
         assert isinstance(expert, Light)
@@ -102,11 +102,14 @@ def train_lighting(
         learn(expert, alone, squared_error, FIT_ALONE, FLOOR, options.seed)
         expert.forget_correction()
         learn(expert, notes, squared_error, FIT, FLOOR, options.seed)
-        gained[key] = round(_beyond(expert, notes), 3)
-        counts = len(alone["energy"]), len(notes["energy"])
-        logger.info("%s: %d photos alone, %d whole, %+.2f dB", key, *counts, gained[key])
+        gain, counts = _beyond(expert, notes), (len(alone["energy"]), len(notes["energy"]))
+        learnt[key] = Learnt(
+            gained=gain, photos=sum(counts),
+            seconds=sum(seconds_of(folder / name) for name in (NOTES_ALONE, NOTES)),
+        )  # fmt: skip
+        logger.info("%s: %d photos alone, %d whole, %+.2f dB", key, *counts, gain)
     route(lighting, instructions, options.seed)
-    return gained
+    return learnt
 
 
 class _Notebook:

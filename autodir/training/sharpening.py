@@ -27,7 +27,7 @@ from autodir.errors import ContractError
 from autodir.training.batches import Batches
 from autodir.training.instructions import Instructions
 from autodir.training.loop import LoopOptions
-from autodir.training.notes import Fit, Notes, collect, learn, of_width
+from autodir.training.notes import Fit, Learnt, Notes, collect, learn, of_width, seconds_of
 from autodir.training.refinement import route
 from autodir.training.weather import weathered
 
@@ -54,7 +54,7 @@ def train_sharpening(
     run_dir: Path,
     *,
     experts: Sequence[str] = (),
-) -> dict[str, float]:
+) -> dict[str, Learnt]:
     """Train the experts of sharpness one after the other, each for its share of the budget.
 
     Args:
@@ -67,7 +67,7 @@ def train_sharpening(
             default.
 
     Returns:
-        By degradation, the decibels that were gained on the noted photos.
+        By degradation, what was learnt, gains beyond the blurred photos.
 
     Raises:
         ContractError: the corrector has no sharpening.
@@ -76,7 +76,7 @@ def train_sharpening(
     sharpening = corrector.sharpening
     if sharpening is None:
         raise ContractError("this corrector has no sharpening to train")
-    keys, gained = tuple(experts) or tuple(sharpening.experts), dict[str, float]()
+    keys, learnt = tuple(experts) or tuple(sharpening.experts), dict[str, Learnt]()
     for key in keys:
         expert = sharpening.renewed(key)
         assert isinstance(expert, Sharpness)
@@ -98,10 +98,10 @@ def train_sharpening(
             after = squared_error(expert(standard).cpu(), notes)
             before = squared_error(torch.zeros(len(after), GAINS), notes)
         gain = 10 * ((before + FLOOR).log10() - (after + FLOOR).log10()).mean()
-        gained[key] = round(float(gain), 3)
-        logger.info("%s: %d photos, %+.2f dB", key, len(after), gained[key])
+        learnt[key] = Learnt(gained=float(gain), photos=len(after), seconds=seconds_of(path))
+        logger.info("%s: %d photos, %+.2f dB", key, len(after), float(gain))
     route(sharpening, instructions, options.seed)
-    return gained
+    return learnt
 
 
 def note(degraded: Tensor, target: Tensor) -> Notes:

@@ -54,6 +54,7 @@ from autodir.training.locator import LEARNING_RATE as LOCATOR_RATE
 from autodir.training.locator import SHARE as LOCATOR_SHARE
 from autodir.training.locator import train_locator
 from autodir.training.loop import LoopOptions, processes
+from autodir.training.notes import Learnt
 from autodir.training.refinement import BATCH as REFINEMENT_BATCH
 from autodir.training.refinement import LEARNING_RATE as REFINEMENT_RATE
 from autodir.training.refinement import train_refinement
@@ -258,11 +259,11 @@ def _lighting(stage: Stage) -> dict[str, Any]:
         return {}
     model = stage.model
     _, asked = _experts(stage, model.scm.lighting, model.scm.add_lighting)
-    gained = train_lighting(
+    learnt = train_lighting(
         model.scm, model.latent_diffusion(), stage.batches, _instructions(model), stage.loop,
         stage.run_dir, experts=asked,
     )  # fmt: skip
-    return _noted(gained)
+    return _noted(learnt)
 
 
 def _sharpening(stage: Stage) -> dict[str, Any]:
@@ -270,16 +271,18 @@ def _sharpening(stage: Stage) -> dict[str, Any]:
         return {}
     model = stage.model
     _, asked = _experts(stage, model.scm.sharpening, model.scm.add_sharpening)
-    gained = train_sharpening(
+    learnt = train_sharpening(
         model.scm, stage.batches, _instructions(model), stage.loop, stage.run_dir, experts=asked
     )
-    return _noted(gained)
+    return _noted(learnt)
 
 
-def _noted(gained: Mapping[str, float]) -> dict[str, Any]:
+def _noted(learnt: Mapping[str, Learnt]) -> dict[str, Any]:
     return {
-        "experts": list(gained),
-        "measured": {f"beyond_db_{key}": value for key, value in gained.items()},
+        "experts": list(learnt),
+        "measured": {f"beyond_db_{key}": round(one.gained, 3) for key, one in learnt.items()},
+        "noted": {key: one.photos for key, one in learnt.items()},
+        "noting_seconds": {key: round(one.seconds, 1) for key, one in learnt.items()},
     }
 
 

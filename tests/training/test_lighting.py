@@ -74,7 +74,9 @@ def test_each_expert_learns_its_own_degradation(
     gained = train_lighting(model.scm, None, batches, told, OPTIONS, tmp_path / "run")
     assert set(asked) == {("haze",), ("underexposure",)}
     assert asked == sorted(asked)  # one after the other
-    assert gained["underexposure"] > 3
+    assert gained["underexposure"].gained > 3
+    assert gained["underexposure"].photos == 2 * 12 * stage.DRAWN
+    assert gained["underexposure"].seconds > 0
     images = batches.alone("underexposure").draw(
         16, 64, torch.Generator().manual_seed(9), least=0.4
     )

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from autodir.correction.experts import Ensemble
 from autodir.errors import CheckpointError
 from autodir.training import notes
-from autodir.training.notes import Fit, Notes, collect, learn, of_width
+from autodir.training.notes import Fit, Notes, collect, learn, of_width, seconds_of
 
 
 def note(generator: torch.Generator, index: int) -> Notes:
@@ -59,6 +59,18 @@ def test_they_are_saved_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     collect(watched, 1e-9, path, seed=1)
     assert sizes == [0, 3]
+
+
+def test_the_time_of_notes_is_kept_with_them(tmp_path: Path) -> None:
+    path = tmp_path / "notes"
+    assert seconds_of(path) == 0
+    collect(note, 0.2, path, seed=1)
+    first = seconds_of(path)
+    assert 0.2 <= first < 2
+    collect(note, 0.2, path, seed=1, resume=True)
+    assert seconds_of(path) >= first + 0.2
+    collect(note, 1e-9, path, seed=1)
+    assert seconds_of(path) < first
 
 
 class Slopes(Ensemble):
