@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-STRIP = 2**18
+STRIP = 2**20
 """Pixels of a large image that are filtered at a time."""
 
 
