@@ -23,7 +23,7 @@ from autodir.correction.recolor import keep_colors
 from autodir.correction.scm import StructureCorrector
 from autodir.correction.stage1 import Stage1, load_stage1
 from autodir.diagnosis.biqa import BiqaDiagnoser
-from autodir.diagnosis.guard import Guard, not_ruled_out
+from autodir.diagnosis.guard import Guard, left_after, not_ruled_out
 from autodir.diagnosis.manual import ListDiagnoser, PromptDiagnoser, SupportsDiagnose
 from autodir.diagnosis.maps import PresenceMap, limit, presence_maps
 from autodir.diagnosis.severity import estimate
@@ -181,7 +181,7 @@ class Restorer:
             if options.only_where_needed:
                 candidate = limit(self.diagnoser, current, candidate, diagnosis.main.key)
             if not options.prompt:
-                remaining = remaining.without(diagnosis.main)  # each is repaired once
+                remaining = left_after(diagnosis.main.key, remaining)  # each is repaired once
             # 6 The guard keeps, blends or rolls back.
             verdict = self._judge(diagnosis, current, candidate, remaining, options)
             if note:

@@ -125,6 +125,15 @@ of thirty held-out ones 25 lie below the limit, and so do ten of 64 with blur un
 """
 
 
+COVERS: Mapping[str, frozenset[str]] = {"low_resolution": frozenset({"blur"})}
+"""What is not looked for any more, by what was repaired before it.
+
+An enlarged photo is a blurred one as well, and its edges are repaired once: of fifteen held-out
+photos with both, degraded by published chains, a round for blur after that for low resolution took
+0.2 dB from the mean and helped two.
+"""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GuardOptions:
     """The thresholds of a verdict, in calibrated presence.
@@ -241,6 +250,12 @@ def not_ruled_out(first: Diagnosis, among: Taxonomy) -> Taxonomy:
         one for one in among if first.presence.get(one.key, 1.0) < LEAST_TRACE.get(one.key, 0.0)
     ]
     return among.without(*unseen)
+
+
+def left_after(repaired: str, among: Taxonomy) -> Taxonomy:
+    """What later rounds may look for after one degradation was repaired, or tried to be."""
+    gone = {repaired, *COVERS.get(repaired, ())}
+    return among.without(*(one for one in among if one.key in gone))
 
 
 def root_mean_square_change(first: Tensor, second: Tensor) -> float:

@@ -12,6 +12,7 @@ from autodir.diagnosis.guard import (
     GuardOptions,
     dark_channel,
     edge_strength,
+    left_after,
     not_ruled_out,
     structure_agreement,
     tone_distance,
@@ -325,3 +326,11 @@ def test_a_repair_of_blur_leaves_no_softer_edges() -> None:
         assert verdict.kind == kind, verdict.why
         assert ("softer edges" in verdict.why) == (kind == "rolled back")
         assert "edges" in verdict.measures
+
+
+def test_what_was_repaired_is_not_looked_for_again_nor_what_it_covers() -> None:
+    every = {one.key for one in TAXONOMY}
+    assert every - {one.key for one in left_after("rain", TAXONOMY)} == {"rain"}
+    left = left_after("low_resolution", TAXONOMY)
+    assert every - {one.key for one in left} == {"low_resolution", "blur"}
+    assert {one.key for one in left_after("blur", left)} == {one.key for one in left}
