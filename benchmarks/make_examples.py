@@ -89,7 +89,7 @@ def main() -> None:
     parser.add_argument("--model", default="small", help="model name or folder, for --sheet")
     arguments = parser.parse_args()
     if arguments.sheet:
-        make_sheet(arguments.model).save(SHEET, quality=90, optimize=True)
+        make_sheet(arguments.model).save(SHEET, quality=84, optimize=True)
         print(SHEET)
         return
     for sample in SAMPLES:
