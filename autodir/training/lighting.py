@@ -24,7 +24,16 @@ from autodir.training.batches import Batches
 from autodir.training.correction import restored_of
 from autodir.training.instructions import Instructions
 from autodir.training.loop import LoopOptions
-from autodir.training.notes import Fit, Learnt, Notes, collect, learn, of_width, seconds_of
+from autodir.training.notes import (
+    Fit,
+    Learnt,
+    Notes,
+    collect,
+    gained,
+    learn,
+    of_width,
+    seconds_of,
+)
 from autodir.training.refinement import route
 
 logger = logging.getLogger(__name__)
@@ -102,7 +111,9 @@ def train_lighting(
         learn(expert, alone, squared_error, FIT_ALONE, FLOOR, options.seed)
         expert.forget_correction()
         learn(expert, notes, squared_error, FIT, FLOOR, options.seed)
-        gain, counts = _beyond(expert, notes), (len(alone["energy"]), len(notes["energy"]))
+        plain = F.one_hot(torch.tensor(FIRST), BASIS).float()
+        gain = gained(expert, notes, squared_error, plain, FLOOR)
+        counts = len(alone["energy"]), len(notes["energy"])
         learnt[key] = Learnt(
             gained=gain, photos=sum(counts),
             seconds=sum(seconds_of(folder / name) for name in (NOTES_ALONE, NOTES)),
@@ -167,13 +178,3 @@ def squared_error(shares: Tensor, notes: Notes) -> Tensor:
     own = (shares[:, :, None] @ notes["gram"] @ shares[..., None])[..., 0, 0]
     error = own - 2 * (shares * notes["cross"]).sum(-1) + notes["energy"]
     return error.mean(1).clamp_min(0)  # rounding can bring it below
-
-
-def _beyond(expert: Light, notes: Notes) -> float:
-    """Decibels that the shares of an expert gain beyond the correction."""
-    with torch.no_grad():
-        standard = expert.standard(notes["statistics"].to(expert.center.device))
-        after = squared_error(expert(standard).cpu(), notes)
-        plain = F.one_hot(torch.tensor(FIRST), BASIS).float()
-        before = squared_error(plain.expand(len(after), 3, -1), notes)
-    return 10 * float(((before + FLOOR).log10() - (after + FLOOR).log10()).mean())

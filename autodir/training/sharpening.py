@@ -27,7 +27,16 @@ from autodir.errors import ContractError
 from autodir.training.batches import Batches
 from autodir.training.instructions import Instructions
 from autodir.training.loop import LoopOptions
-from autodir.training.notes import Fit, Learnt, Notes, collect, learn, of_width, seconds_of
+from autodir.training.notes import (
+    Fit,
+    Learnt,
+    Notes,
+    collect,
+    gained,
+    learn,
+    of_width,
+    seconds_of,
+)
 from autodir.training.refinement import route
 from autodir.training.weather import weathered
 
@@ -93,13 +102,10 @@ def train_sharpening(
         )  # fmt: skip
         expert.standardize(notes["statistics"])
         learn(expert, notes, squared_error, FIT, FLOOR, options.seed)
-        with torch.no_grad():
-            standard = expert.standard(notes["statistics"].to(expert.center.device))
-            after = squared_error(expert(standard).cpu(), notes)
-            before = squared_error(torch.zeros(len(after), GAINS), notes)
-        gain = 10 * ((before + FLOOR).log10() - (after + FLOOR).log10()).mean()
-        learnt[key] = Learnt(gained=float(gain), photos=len(after), seconds=seconds_of(path))
-        logger.info("%s: %d photos, %+.2f dB", key, len(after), float(gain))
+        gain = gained(expert, notes, squared_error, torch.zeros(GAINS), FLOOR)
+        count = len(notes["energy"])
+        learnt[key] = Learnt(gained=gain, photos=count, seconds=seconds_of(path))
+        logger.info("%s: %d photos, %+.2f dB", key, count, gain)
     route(sharpening, instructions, options.seed)
     return learnt
 
