@@ -116,10 +116,12 @@ class Experts(nn.Module, ABC):
             self.config["experts"] = [*known, key]
         return self.experts[key]
 
-    def renewed(self, key: str) -> nn.Module:
-        """The expert of a degradation with fresh weights; one more where it has none."""
-        expert = self.add_expert(key)
-        expert.load_state_dict(self.fresh().state_dict())
+    def renewed(self, key: str, seed: int) -> nn.Module:
+        """The expert of a degradation with fresh weights of a seed; one more where it has none."""
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            expert = self.add_expert(key)
+            expert.load_state_dict(self.fresh().state_dict())
         return expert
 
     def shares(self, instruction: Tensor) -> Tensor:

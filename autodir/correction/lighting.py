@@ -21,6 +21,9 @@ THUMBNAIL = 128
 """Longer side in pixels of what the statistics are taken from."""
 LIT = ("haze", "underexposure")
 """The degradations that have one by default: those whose measure is the whole photo."""
+BRIGHTENED = frozenset({"underexposure"})
+"""Degradations whose repair darkens nothing. A mixture that was learnt from dark photos holds a
+square, which would turn what is brighter than all of them, lamps and the moon, dark."""
 STRIP = 2**18
 """Pixels that are put together at a time, so that a large photo takes no copies of itself."""
 BASIS = 8
@@ -148,7 +151,6 @@ class Light(Ensemble):
         raw[..., FIRST] += 1
         return raw
 
-
     def forget_correction(self) -> None:
         """C, which is half of the truth to a fresh network, is to count for nothing at first."""
         rows = torch.arange(FIRST, 3 * BASIS, BASIS)
@@ -221,6 +223,11 @@ class Lighting(Experts):
         for expert, share in asked:
             shares += weight * share[:, None, None] * expert(expert.standard(noted))
         shares[..., FIRST] -= weight * sum(share for _, share in asked)
+        brightened = weight * sum(
+            float(share)
+            for key, share in zip(self.experts, self.shares(instruction)[0], strict=True)
+            if key in BRIGHTENED
+        )
         height, width = corrected.shape[-2:]
         step = max(1, STRIP // width)
         for top in range(0, height, step):
@@ -230,6 +237,8 @@ class Lighting(Experts):
             for share, image in zip(shares.unbind(2), images, strict=True):
                 added.addcmul_(share[..., None, None], image)
             rows[2] += added
+            if brightened:
+                rows[2].add_((rows[0] - rows[2]).clamp_min_(0), alpha=brightened)
         return corrected
 
 

@@ -14,6 +14,9 @@ from autodir.synthesis.filters import gaussian, smooth_field
 
 _SIDE = 320
 _MOST = 120
+_WIDEST = 14.0
+_IN_FOCUS = 0.35
+"""Share of the photos whose lens is in focus, so that drops have edges."""
 # A frame with a shorter side below this is taken for a crop of a larger one.
 _FRAME = 512
 
@@ -32,7 +35,8 @@ def raindrop(
         severity: (B,) in [0, 1].
         generator: source of all randomness.
         fixed: ``count`` (1-120 drops), ``radius`` (px, median), ``opacity`` (0-1), ``softness``
-            (0.05-1, share of the drop that is edge), ``blobs`` (0-1, share of large blurred drops).
+            (0.05-1, share of the drop that is edge), ``blobs`` (0-1, share of large blurred drops),
+            ``defocus`` (0-2, deviation of the blur of the drops over their radius).
 
     Returns:
         Image in [0, 1] and the parameters per sample.
@@ -44,12 +48,12 @@ def raindrop(
     area = height * width / frame**2
     count = (draw.logarithmic(24, 110) * area * draw.uniform(0.7, 1.3)).clamp(3, _MOST).round()
     count = draw.named("count", count, None, (1, _MOST))
-    radius = draw.named(
-        "radius",
-        draw.logarithmic(0.016, 0.024) * frame * draw.log_uniform(0.7, 1.6),
-        None,
-        (0.5, 4000),
-    )
+    sharp = draw.rand(draw.count) < _IN_FOCUS
+    defocus = torch.where(sharp, torch.zeros(1), draw.log_uniform(0.12, 0.9))
+    defocus = draw.named("defocus", defocus, None, (0, 2))
+    # What is out of focus is larger, and fainter where it is small.
+    radius = draw.logarithmic(0.016, 0.024) * frame * draw.log_uniform(0.7, 1.6)
+    radius = draw.named("radius", radius * (1 + 0.8 * defocus), None, (0.5, 4000))
     opacity = draw.named("opacity", draw.linear(0.7, 0.97), None, (0, 1))
     softness = draw.named("softness", draw.log_uniform(0.25, 0.95), None, (0.05, 1))
     blobs = draw.named("blobs", draw.uniform(0, 0.35), None, (0, 1))
@@ -71,14 +75,15 @@ def raindrop(
     )
     # A drop gathers light from a wide angle: its color leans to the bright part of the scene.
     bright = texture.flatten(2).topk(max(1, size[0] * size[1] // 4), dim=2).values.mean(2)
-    haze = (column(draw.uniform(0.1, 0.45), clean) + veil).clamp(0, 0.75)
+    haze = (column(draw.uniform(0.1, 0.6), clean) + veil).clamp(0, 0.8)
     inside = (1 - haze) * inside + haze * bright[..., None, None]
     up, aside = offset_y / column(small, clean), offset_x / column(small, clean)
     rim = 1 - column(draw.uniform(0.05, 0.4), clean) * (1 - cap).clamp(0, 1).square()
     lit = 1 + column(draw.uniform(-0.1, 0.25), clean) * up
     spot = torch.exp(-((up + 0.4).square() + (aside + 0.25).square()) / 0.03) * (veil == 0)
     glint = column(draw.uniform(0, 0.5), clean) * spot
-    layer = torch.cat([(inside * rim * lit.clamp(0.7, 1.3) + glint).clamp(0, 1), cover], 1)
+    drop_colors = (inside * rim * lit.clamp(0.7, 1.3) + glint).clamp(0, 1)
+    layer = _out_of_focus(drop_colors, cover, defocus * small)
     if shrink > 1:
         layer = functional.interpolate(layer, (height, width), mode="bilinear", align_corners=False)
     cover = layer[:, 3:]
@@ -138,6 +143,16 @@ class _Drops:
             here = fields[(sample, slice(None), *box)]
             fields[(sample, slice(None), *box)] = torch.where(cover > here[0], drawn, here)
         return fields
+
+
+def _out_of_focus(colors: Tensor, cover: Tensor, sigma: Tensor) -> Tensor:
+    """The drops (B, 3, h, w) and their cover (B, 1, h, w), both blurred by ``sigma`` (B,) pixels.
+
+    Colors are blurred as light is, where there is a drop; (B, 4, h, w), the cover last.
+    """
+    blurred = gaussian(torch.cat([colors * cover, cover], 1), sigma.clamp_max(_WIDEST))
+    spread = blurred[:, 3:]
+    return torch.cat([blurred[:, :3] / spread.clamp_min(1e-4), spread], 1)
 
 
 def _texture(clean: Tensor, size: tuple[int, int], sigma: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from autodir.diffusion.autoencoder import Autoencoder
 from autodir.diffusion.conditioning import NULL_PHRASE, drop
 from autodir.diffusion.denoiser import precondition, to_x0, training_target
 from autodir.diffusion.model import LatentDiffusion
@@ -22,6 +23,10 @@ from autodir.training.samples import save_sheet
 CROP = 160
 BATCH = 16
 LEARNING_RATE = 1.5e-3
+SHARE = (0.7, 0.2, 0.1)
+"""Of one degradation, several, and clean photos."""
+EMPHASIS = {"raindrop": 3.0}
+"""What is behind a drop must be made up from around it, which nothing after the U-Net can do."""
 DROP_TEXT, DROP_IMAGE = 0.1, 0.1
 """Shares of samples without instruction and without photo, for classifier-free guidance."""
 ON_SAMPLED_LEVELS = 0.5
@@ -33,6 +38,40 @@ EVEN = 0.03
 
 A sample weighs the less the further apart they are: darkness must not drown rain.
 """
+IN_PIXELS = 0.5
+"""Share of the loss in which a channel weighs as much as it changes pixels; evenly in the rest.
+
+Latents are scaled to unit deviation each, so that evenly alone the lightness of a square weighs no
+more than its faintest texture.
+"""
+NUDGE = 0.5
+"""Deviations by which a channel is moved to see what it changes."""
+
+
+@torch.no_grad()
+def channel_weights(autoencoder: Autoencoder, photos: Tensor, generator: torch.Generator) -> Tensor:
+    """What an error in each latent channel weighs, in the mean 1.
+
+    Args:
+        autoencoder: its decoder is asked what a small change of either sign at every place does.
+        photos: (B, 3, H, W) in [0, 1], around whose latents that is measured.
+        generator: of the signs.
+
+    Returns:
+        (1, C, 1, 1), `IN_PIXELS` of it in proportion to the squared change of the pixels.
+    """
+    latents = autoencoder.scale(autoencoder.encode(photos))
+    image = autoencoder.decode(autoencoder.unscale(latents), clamp=False)
+    signs = torch.randint(2, latents[:, 0].shape, generator=generator).to(latents) * 2 - 1
+    energies = []
+    for channel in range(autoencoder.channels):
+        moved = latents.clone()
+        moved[:, channel] += NUDGE * signs
+        changed = autoencoder.decode(autoencoder.unscale(moved), clamp=False)
+        energies.append((changed - image).square().mean())
+    energy = torch.stack(energies)
+    weights = 1 - IN_PIXELS + IN_PIXELS * energy / energy.mean()
+    return weights.view(1, -1, 1, 1)
 
 
 def draw_sigmas(diffusion: LatentDiffusion, count: int, generator: torch.Generator) -> Tensor:
@@ -55,6 +94,8 @@ def train_diffusion(
 ) -> LatentDiffusion:
     """Train the U-Net in place (arXiv:2112.10752, Eq. 2, for the schedule's prediction).
 
+    Unlike there a channel weighs by what it changes in the picture, `channel_weights`.
+
     Args:
         diffusion: autoencoder and text tower are used as they are; the U-Net is trained,
             or its adapter, whichever asks for gradients.
@@ -71,6 +112,10 @@ def train_diffusion(
     autoencoder, kind = diffusion.autoencoder.eval(), diffusion.schedule.config.prediction
     null = diffusion.phrases.encode([NULL_PHRASE])
     side = crop or CROP
+    show = torch.Generator().manual_seed(1)
+    examples = batches.draw(8, side, show)
+    told = instructions.draw(examples.label, show)
+    channels = channel_weights(autoencoder, examples.target, show)
 
     def loss(
         network: nn.Module, generator: torch.Generator, progress: float
@@ -98,10 +143,11 @@ def train_diffusion(
         if kind == "residual":
             deviation = diffusion.schedule.config.condition_deviation
             base, scale = precondition(x, level, cond.image_latents, deviation)
-            error = (output - (x0 - base) / scale).square().mean((1, 2, 3))
+            error = (channels * (output - (x0 - base) / scale).square()).mean((1, 2, 3))
             estimate = base + scale * output.detach()
         else:
-            error = (output - training_target(x0, noise, sigma, kind)).square().mean((1, 2, 3))
+            wanted = training_target(x0, noise, sigma, kind)
+            error = (channels * (output - wanted).square()).mean((1, 2, 3))
             estimate = to_x0(output.detach(), x, level, kind)
         apart = (image - x0).square().mean((1, 2, 3))
         weight = (apart.mean() + EVEN) / (apart + EVEN)
@@ -110,10 +156,6 @@ def train_diffusion(
             off = (estimate - x0).square().mean((1, 2, 3))[start] / apart[start].clamp_min(1e-3)
         figure = off.median() if bool(start.any()) else off.new_ones(())
         return (weight * error).mean(), {"of_input": figure}
-
-    show = torch.Generator().manual_seed(1)
-    examples = batches.draw(8, side, show)
-    told = instructions.draw(examples.label, show)
 
     def sample(network: nn.Module, path: Path) -> None:
         cond = diffusion.condition_on(examples.degraded, told)

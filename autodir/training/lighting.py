@@ -94,7 +94,7 @@ def train_lighting(
         raise ContractError("this corrector has no lighting to train")
     keys, learnt = tuple(experts) or tuple(lighting.experts), dict[str, Learnt]()
     for key in keys:
-        expert = lighting.renewed(key)
+        expert = lighting.renewed(key, options.seed)
         assert isinstance(expert, Light)
         folder = run_dir.with_name(f"{run_dir.name}-{key}")
         book = _Notebook(corrector, diffusion, batches.alone(key), instructions)

@@ -27,7 +27,7 @@ from autodir.training.loop import LoopOptions, fit
 from autodir.training.losses import decibels_gained, levelled, relative_error
 from autodir.training.replay import Replay
 from autodir.training.samples import save_sheet
-from autodir.training.weather import weathered
+from autodir.training.weather import grayed, weathered
 
 CROP = 128
 """Side in pixels of the crops that the frozen parts work on."""
@@ -166,11 +166,13 @@ def _drawn(
     and with the little noise that sharpening raises.
     """
     sharpening = corrector.sharpening
-    if sharpening is None or key not in sharpening.experts:
-        drawn = source.draw(batch, side, generator)
-        return drawn, drawn.degraded, instructions.draw(drawn.label, generator)
-    whole = source.draw(batch, max(side, SIDE), generator)
+    filtered = sharpening is not None and key in sharpening.experts
+    whole = source.draw(batch, max(side, SIDE) if filtered else side, generator)
+    degraded, target = grayed(whole.degraded, whole.target, generator)
+    whole = replace(whole, degraded=degraded, target=target)
     told = instructions.draw(whole.label, generator)
+    if sharpening is None or not filtered:
+        return whole, whole.degraded, told
     seen = weathered(whole.degraded, generator)
     first = (max(side, SIDE) - side) // 2
     inside = (..., slice(first, first + side), slice(first, first + side))

@@ -87,7 +87,7 @@ def train_sharpening(
         raise ContractError("this corrector has no sharpening to train")
     keys, learnt = tuple(experts) or tuple(sharpening.experts), dict[str, Learnt]()
     for key in keys:
-        expert = sharpening.renewed(key)
+        expert = sharpening.renewed(key, options.seed)
         assert isinstance(expert, Sharpness)
         path = run_dir.with_name(f"{run_dir.name}-{key}") / NOTES
         source = batches.alone(key)

@@ -39,7 +39,9 @@ from autodir.training.correction import EMPHASIS, train_correction
 from autodir.training.correction import LEARNING_RATE as CORRECTION_RATE
 from autodir.training.data import PhotoPool
 from autodir.training.diffusion import BATCH as DIFFUSION_BATCH
+from autodir.training.diffusion import EMPHASIS as DIFFUSION_EMPHASIS
 from autodir.training.diffusion import LEARNING_RATE as DIFFUSION_RATE
+from autodir.training.diffusion import SHARE as DIFFUSION_SHARE
 from autodir.training.diffusion import train_diffusion
 from autodir.training.head import EMPHASIS as HEAD_EMPHASIS
 from autodir.training.head import LEARNING_RATE as HEAD_RATE
@@ -168,16 +170,12 @@ def _autoencoder(stage: Stage) -> dict[str, Any]:
 def _diffusion(stage: Stage) -> dict[str, Any]:
     stage.model.eval()
     stage.model.unet.train().requires_grad_(True)
-    diffusion = stage.model.latent_diffusion()
     train_diffusion(
-        diffusion,
-        stage.batches,
-        _instructions(stage.model),
-        stage.loop,
-        stage.run_dir,
-        stage.batch(DIFFUSION_BATCH),
+        stage.model.latent_diffusion(),
+        stage.batches.with_share(DIFFUSION_SHARE, DIFFUSION_EMPHASIS),
+        _instructions(stage.model), stage.loop, stage.run_dir, stage.batch(DIFFUSION_BATCH),
         stage.crop,
-    )
+    )  # fmt: skip
     return {}
 
 

@@ -8,12 +8,23 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from autodir.imaging.color import luma
 from autodir.synthesis.codec import jpeg
 
 NOISY, NOISE = 0.5, 3 / 255
 """Share of the photos with weak noise, and the largest deviation of it."""
 FILED, QUALITY = 0.35, (70, 98)
 """Share of the photos that went through a JPEG file, and its quality."""
+
+GRAY = 0.12
+"""Share of the photos without color."""
+
+
+def grayed(photos: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Photos (B, 3, H, W) and what they should be, some of both without color."""
+    gray = (torch.rand(len(photos), generator=generator) < GRAY).to(photos.device)
+    rows = gray.view(-1, 1, 1, 1)
+    return torch.where(rows, luma(photos), photos), torch.where(rows, luma(targets), targets)
 
 
 def weathered(photos: Tensor, generator: torch.Generator) -> Tensor:

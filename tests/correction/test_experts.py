@@ -70,7 +70,21 @@ def test_a_renewed_expert_has_learnt_nothing_yet() -> None:
     module = scales()
     others = module.experts["noise"].weight.clone()
     before = module.experts["rain"].weight.clone()
-    assert module.renewed("rain") is module.experts["rain"]
+    assert module.renewed("rain", 3) is module.experts["rain"]
     assert not torch.equal(module.experts["rain"].weight, before)
     assert torch.equal(module.experts["noise"].weight, others)
-    assert module.renewed("haze") is module.experts["haze"]
+    assert module.renewed("haze", 3) is module.experts["haze"]
+
+
+def test_renewed_experts_of_a_seed_are_the_same_and_leave_the_generator() -> None:
+    module = scales()
+    first = module.renewed("rain", 3).state_dict()
+    first = {name: value.clone() for name, value in first.items()}
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    again = module.renewed("rain", 3).state_dict()
+    assert torch.equal(torch.rand(3), expected)
+    assert all(torch.equal(first[name], value) for name, value in again.items())
+    other = module.renewed("rain", 4).state_dict()
+    assert not all(torch.equal(first[name], value) for name, value in other.items())

@@ -175,3 +175,23 @@ def test_a_network_can_begin_without_the_correction() -> None:
     assert not after[..., FIRST].any()
     others = [index for index in range(BASIS) if index != FIRST]
     assert torch.equal(after[..., others], before[..., others])
+
+
+def test_repairing_darkness_darkens_nothing() -> None:
+    """A dark photo with a lamp: the mixture, which only knows the dark, would put it out."""
+    module = lit(trained=False)
+    for expert in module.experts.values():
+        assert isinstance(expert, Light)
+        for member in expert.members:
+            last = member[-1]  # type: ignore[index]
+            last.bias.data.view(3, BASIS)[:, 0] = 10.0  # 0.3 times that: +3 I …
+            last.bias.data.view(3, BASIS)[:, 2] = -10.0  # … - 3 I²
+    degraded = torch.full((1, 3, 32, 32), 0.1)
+    degraded[..., 10:14, 10:14] = 0.95
+    images = [degraded, degraded.clone(), 0.5 * degraded]
+    haze = module.relight(images[0], images[1], images[2].clone(), TOLD)
+    dark = module.relight(images[0], images[1], images[2].clone(), -TOLD)
+    assert float(haze[0, 0, 12, 12]) < 0.95
+    assert float(dark[0, 0, 12, 12]) == pytest.approx(0.95, abs=1e-5)
+    assert float(dark[0, 0, 0, 0]) == pytest.approx(float(haze[0, 0, 0, 0]), abs=1e-5)
+    assert float(dark[0, 0, 0, 0]) > 0.2

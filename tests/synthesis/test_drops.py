@@ -21,7 +21,7 @@ def test_transparent_drops_leave_the_photo(photos: Tensor) -> None:
 
 def test_one_drop_changes_a_disk_of_its_radius() -> None:
     clean = torch.rand(1, 3, 96, 96, generator=seeded())
-    fixed = {"count": 1.0, "radius": 12.0, "blobs": 0.0, "opacity": 1.0}
+    fixed = {"count": 1.0, "radius": 12.0, "blobs": 0.0, "opacity": 1.0, "defocus": 0.0}
     areas = []
     for seed in range(6):
         result, _ = raindrop(clean, torch.tensor([0.5]), seeded(seed), fixed)
@@ -30,10 +30,35 @@ def test_one_drop_changes_a_disk_of_its_radius() -> None:
     assert max(areas) < 96 * 96 / 2
 
 
+def test_a_drop_out_of_focus_is_larger_fainter_and_smooth() -> None:
+    clean = torch.full((1, 3, 96, 96), 0.2)
+    fixed = {"count": 1.0, "radius": 8.0, "blobs": 0.0, "opacity": 1.0, "softness": 0.05}
+    # The glint is the brightest thing in a drop, and darkness all around shows it.
+    larger = fainter = smoother = 0
+    for seed in range(8):
+        sharp, soft = (
+            raindrop(clean, torch.tensor([0.5]), seeded(seed), fixed | {"defocus": defocus})[0]
+            - clean
+            for defocus in (0.0, 0.8)
+        )
+        larger += int((soft.abs() > 1e-3).sum()) > int((sharp.abs() > 1e-3).sum())
+        fainter += float(soft.abs().max()) < float(sharp.abs().max())
+        steps = [float(image.diff(dim=-1).abs().max()) for image in (sharp, soft)]
+        smoother += steps[1] < 0.5 * steps[0]
+    assert min(larger, fainter, smoother) >= 7
+
+
 def test_a_drop_shows_the_scene_upside_down() -> None:
     clean = torch.zeros(1, 3, 128, 128)
     clean[..., 64:, :] = 0.9
-    fixed = {"count": 1.0, "radius": 30.0, "blobs": 0.0, "opacity": 1.0, "softness": 0.05}
+    fixed = {
+        "count": 1.0,
+        "radius": 30.0,
+        "blobs": 0.0,
+        "opacity": 1.0,
+        "softness": 0.05,
+        "defocus": 0.0,
+    }
     flipped = 0
     for seed in range(12):
         result, _ = raindrop(clean, torch.tensor([1.0]), seeded(seed), fixed)

@@ -11,7 +11,7 @@ from autodir.checkpoint import Model
 from autodir.prompts import load_phrases
 from autodir.training import diffusion as stage
 from autodir.training.batches import Batches
-from autodir.training.diffusion import draw_sigmas, train_diffusion
+from autodir.training.diffusion import IN_PIXELS, channel_weights, draw_sigmas, train_diffusion
 from autodir.training.instructions import Instructions
 from autodir.training.loop import LoopOptions
 
@@ -86,3 +86,19 @@ def test_the_photo_is_seen_in_the_scale_that_the_model_wants(
     assert raw.shape[-2:] == (6, 6)
     torch.testing.assert_close(with_scale * 3 + 0.5, raw, rtol=1e-4, atol=1e-4)
     assert torch.equal(seen[0][:, :4], seen[1][:, :4])
+
+
+def test_channels_weigh_by_what_they_change_in_the_picture(model: Model) -> None:
+    """Principal components: the first ones hold most of a photo, and the last ones hardly any."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(6, 3, 8, 8, generator=generator)
+    photos = torch.nn.functional.interpolate(coarse, scale_factor=4.0, mode="bilinear")
+    autoencoder = model.autoencoder.eval()
+    autoencoder.fit_linear(photos)
+    autoencoder.calibrate(autoencoder.encode(photos))
+    weights = channel_weights(autoencoder, photos, generator)
+    assert weights.shape == (1, autoencoder.channels, 1, 1)
+    assert float(weights.mean()) == pytest.approx(1, abs=1e-5)
+    assert float(weights.min()) >= 1 - IN_PIXELS
+    assert int(weights.argmax()) == 0
+    assert float(weights[0, -1]) < 1

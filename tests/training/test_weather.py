@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from autodir.training import weather
-from autodir.training.weather import weathered
+from autodir.training.weather import GRAY, grayed, weathered
 
 
 def test_some_photos_have_grain_or_come_from_files(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -17,3 +17,15 @@ def test_some_photos_have_grain_or_come_from_files(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(weather, "NOISY", 0.0)
     monkeypatch.setattr(weather, "FILED", 0.0)
     assert torch.equal(weathered(photos, torch.Generator().manual_seed(1)), photos)
+
+
+def test_some_photos_and_their_targets_lose_their_color_together() -> None:
+    generator = torch.Generator().manual_seed(1)
+    photos, targets = torch.rand(2, 400, 3, 8, 8, generator=generator)
+    seen, wanted = grayed(photos, targets, generator)
+    gray = (seen[:, 0] == seen[:, 2]).flatten(1).all(1)
+    assert float(gray.float().mean()) == pytest.approx(GRAY, abs=0.06)
+    assert torch.equal(gray, (wanted[:, 0] == wanted[:, 2]).flatten(1).all(1))
+    assert torch.equal(seen[~gray], photos[~gray])
+    assert torch.equal(wanted[~gray], targets[~gray])
+    assert seen.shape == wanted.shape == photos.shape
