@@ -25,8 +25,8 @@ BATCH = 16
 LEARNING_RATE = 1.5e-3
 SHARE = (0.7, 0.2, 0.1)
 """Of one degradation, several, and clean photos."""
-EMPHASIS = {"raindrop": 3.0}
-"""What is behind a drop must be made up from around it, which nothing after the U-Net can do."""
+EMPHASIS = {"haze": 2.0, "underexposure": 1.5}
+"""Light that differs from place to place is what nothing after the U-Net sees better."""
 DROP_TEXT, DROP_IMAGE = 0.1, 0.1
 """Shares of samples without instruction and without photo, for classifier-free guidance."""
 ON_SAMPLED_LEVELS = 0.5

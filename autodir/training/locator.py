@@ -16,7 +16,7 @@ from autodir.diagnosis.locator import CELL, Locator
 from autodir.training.batches import Batches, as_found, least_severity
 from autodir.training.loop import LoopOptions, fit
 
-SIZES = (160, 192, 224)
+SIZES = (160, 208, 288)
 """Sides of the photos in pixels, one drawn for each batch."""
 SCALE = (0.35, 1.25)
 BATCH = 8
