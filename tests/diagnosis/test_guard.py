@@ -7,10 +7,14 @@ import torch
 from torch import Tensor
 
 from autodir.diagnosis.guard import (
+    LEAST_CONTRAST,
+    LEAST_CONTRAST_IN_DOUBT,
+    LEAST_VEIL,
     MOST_LIGHT,
     Guard,
     GuardOptions,
     contrast,
+    dark_channel,
     edge_strength,
     left_after,
     not_ruled_out,
@@ -265,6 +269,26 @@ def test_haze_is_lifted_where_contrast_comes_back() -> None:
     assert "no veil" in verdicts[1].why
     assert verdicts[1].measures["contrast"] == pytest.approx(1, abs=0.01)
     assert torch.equal(verdicts[1].image, veiled)
+
+
+@pytest.mark.parametrize(("sure", "kind"), [(0.6, "rolled back"), (0.97, "kept")])
+def test_where_haze_is_in_doubt_more_contrast_has_to_come_back(sure: float, kind: str) -> None:
+    presence = {"noise": 0.1, "blur": 0.1, "haze": 0.2}
+    clear, candidate = IMAGE * 0.6, IMAGE * 0.6 * 1.28 - 0.05
+    verdict = Guard(Says(presence)).judge(
+        found("haze", {**BEFORE, "haze": sure}), clear, candidate, TAXONOMY
+    )
+    assert verdict.kind == kind
+    assert verdict.measures["veil"] < LEAST_VEIL
+    assert LEAST_CONTRAST < verdict.measures["contrast"] < LEAST_CONTRAST_IN_DOUBT
+
+
+def test_dark_channel_is_the_mean_of_the_darkest_neighbors() -> None:
+    flat = torch.full((1, 3, 40, 60), 0.8)
+    assert dark_channel(flat) == pytest.approx(0.8)
+    spotted = flat.clone()
+    spotted[:, 1, ::8, ::8] = 0.1
+    assert dark_channel(spotted) == pytest.approx(0.1)
 
 
 def test_contrast_is_that_of_the_scene_and_not_of_its_grain() -> None:
