@@ -223,11 +223,8 @@ class Lighting(Experts):
         for expert, share in asked:
             shares += weight * share[:, None, None] * expert(expert.standard(noted))
         shares[..., FIRST] -= weight * sum(share for _, share in asked)
-        brightened = weight * sum(
-            float(share)
-            for key, share in zip(self.experts, self.shares(instruction)[0], strict=True)
-            if key in BRIGHTENED
-        )
+        darkness = [one for key, one in self.experts.items() if key in BRIGHTENED]
+        brightened = min(1.0, weight * sum(float(share) for one, share in asked if one in darkness))
         height, width = corrected.shape[-2:]
         step = max(1, STRIP // width)
         for top in range(0, height, step):
