@@ -22,6 +22,8 @@ from autodir.prompts import Taxonomy
 from autodir.records import Diagnosis, Mixture, check_image
 
 MAX_CROPS_PER_SIDE = 3
+MIXED = 0.5
+"""Presence from which a degradation beside the main one has a part in conditioning its repair."""
 
 
 def native_crops(image: Tensor, size: int, per_side: int = MAX_CROPS_PER_SIDE) -> Tensor:
@@ -290,8 +292,8 @@ class BiqaDiagnoser:
 
         Returns:
             The diagnosis; ``main`` is the most probable degradation, or None where no presence
-            reaches the clean threshold. The mixture is over those that reach
-            it, for what is not there conditions nothing; with ``mix_clean`` over all prompts.
+            reaches the clean threshold. The mixture is over it and those of `MIXED` or more, for
+            what is not there conditions nothing; with ``mix_clean`` over all prompts.
         """
         check_image(pixels, "pixels")
         everything = self.model.taxonomy
@@ -306,7 +308,8 @@ class BiqaDiagnoser:
         asked = [d for d in everything if d.key in among.keys]
         found = [d for d in asked if presence[d.key] >= self.calibration.clean_threshold]
         main = max(found, key=lambda d: probabilities[d.key], default=None)
-        told = keys if self.mix_clean else [d.key for d in found or asked] or [everything.clean]
+        likely = [d for d in found if d is main or presence[d.key] >= MIXED]
+        told = keys if self.mix_clean else [d.key for d in likely or asked] or [everything.clean]
         weights = chosen[[keys.index(key) for key in told]].double().softmax(0)
         mixture = Mixture(
             phrases=tuple(everything.prompt(key) for key in told), weights=tuple(weights.tolist())

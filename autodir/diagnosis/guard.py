@@ -113,7 +113,9 @@ held-out photos with several degradations the fourteen that helped left a presen
 at most, and the one that cost 20 dB left 0.94.
 """
 
-LEAST_TRACE: Mapping[str, float] = {"haze": 0.3, "underexposure": 0.1, "blur": 0.1}
+LEAST_TRACE: Mapping[str, float] = {
+    "haze": 0.3, "underexposure": 0.1, "blur": 0.1, "low_resolution": 0.2,
+}  # fmt: skip
 """What was there when the photo was taken, or never: presence in the first look, below which later
 looks do not ask for it.
 
@@ -122,15 +124,21 @@ looks hazy or dark to it: two and three of forty held-out photos with noise alon
 limits none and one do, and 38 and 34 of forty where haze or darkness really lay under the noise are
 still repaired, of 40 without limits. An enlarged photo looks blurred once its edges are repaired:
 of thirty held-out ones 25 lie below the limit, and so do ten of 64 with blur under something else.
+A denoised photo of a good camera can look enlarged; of 24 held-out photos with noise in which low
+resolution really was, all had shown it in the first look, at 0.9 and more.
 """
 
 
-COVERS: Mapping[str, frozenset[str]] = {"low_resolution": frozenset({"blur"})}
+COVERS: Mapping[str, frozenset[str]] = {
+    "low_resolution": frozenset({"blur"}),
+    "blur": frozenset({"low_resolution"}),
+}
 """What is not looked for any more, by what was repaired before it.
 
 An enlarged photo is a blurred one as well, and its edges are repaired once: of fifteen held-out
 photos with both, degraded by published chains, a round for blur after that for low resolution took
-0.2 dB from the mean and helped two.
+0.2 dB from the mean and helped two. The other way round 17 of 24 were found, of which 16 lost by
+it, 1.0 dB at most, and one gained 0.05.
 """
 
 

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from autodir.checkpoint import Model
 from autodir.diagnosis.biqa import (
+    MIXED,
     BiqaDiagnoser,
     QualityHead,
     QualityModel,
@@ -192,6 +193,18 @@ def test_what_is_not_found_conditions_nothing(quality: QualityModel) -> None:
     clean = BiqaDiagnoser(nothing, Calibration()).diagnose(photo(), taxonomy)
     assert clean.main is None
     assert len(clean.mixture.phrases) == len(taxonomy.keys) - 1
+
+
+def test_what_is_less_likely_there_than_not_has_no_part_in_the_mixture(
+    quality: QualityModel,
+) -> None:
+    taxonomy, low = quality.taxonomy, Calibration(clean_threshold=0.2)
+    scores = {"rain": 2.0, "haze": 1.0, "noise": 0.5}
+    model = Fixed(quality, scores, {"rain": -0.5, "haze": -0.6, "noise": 0.5})
+    diagnosis = BiqaDiagnoser(model, low).diagnose(photo(), taxonomy)
+    assert diagnosis.main == taxonomy.get("rain")
+    assert 0.2 < diagnosis.presence["haze"] < diagnosis.presence["rain"] < MIXED
+    assert set(diagnosis.mixture.phrases) == {taxonomy.prompt("rain"), taxonomy.prompt("noise")}
 
 
 def test_clean_label_may_be_let_into_the_mixture(quality: QualityModel) -> None:

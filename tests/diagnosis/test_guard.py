@@ -358,3 +358,4 @@ def test_what_was_repaired_is_not_looked_for_again_nor_what_it_covers() -> None:
     left = left_after("low_resolution", TAXONOMY)
     assert every - {one.key for one in left} == {"low_resolution", "blur"}
     assert {one.key for one in left_after("blur", left)} == {one.key for one in left}
+    assert {one.key for one in left_after("blur", TAXONOMY)} == {one.key for one in left}
