@@ -303,12 +303,16 @@ def test_contrast_is_that_of_the_scene_and_not_of_its_grain() -> None:
 def test_what_lies_in_the_scene_is_looked_for_where_the_first_look_saw_a_trace() -> None:
     seen = dict.fromkeys((one.key for one in TAXONOMY), 0.0) | {"haze": 0.32}
     left = not_ruled_out(found("noise", seen), TAXONOMY)
-    assert {one.key for one in TAXONOMY} - {one.key for one in left} == {"underexposure", "blur"}
+    assert {one.key for one in TAXONOMY} - {one.key for one in left} == {
+        "underexposure",
+        "blur",
+        "low_resolution",
+    }
     assert left.clean == TAXONOMY.clean
     asked = TAXONOMY.without("haze")
     assert {one.key for one in not_ruled_out(found("noise", seen), asked)} == {
         one.key for one in asked
-    } - {"underexposure", "blur"}
+    } - {"underexposure", "blur", "low_resolution"}
 
 
 def test_a_first_look_without_presence_rules_nothing_out() -> None:
