@@ -131,7 +131,10 @@ class RestoreOptions(TechniqueOptions):
     crops: int = option(
         3, "Native crops along each side that are diagnosed; 1 is the center.", limits=(1, 8)
     )
-    mix_clean: bool = option(False, 'Let the prompt of "no" into the mixture, as published.')
+    mix_clean: bool = option(
+        False,
+        'Let the prompt of "no" into the mixture, and ask about all in each round, as published.',
+    )
     prompt_padding: str | None = option(
         None,
         "Whether the text tower sees the padding of --prompt; the model's own way by default.",

@@ -169,7 +169,8 @@ class Restorer:
         rounds = len(options.prompt) or options.max_steps
         # 1 BIQA: views of the photo against the prompts.
         first = diagnosis = diagnoser.diagnose(current, remaining)
-        remaining = not_ruled_out(first, remaining)
+        if not options.mix_clean:  # as published it is asked about everything in every round
+            remaining = not_ruled_out(first, remaining)
         while diagnosis.main is not None and len(steps) < rounds and options.strength > 0:
             begun = time.perf_counter()
             # 2 to 5 Latent diffusion, structural correction, color.
@@ -181,7 +182,8 @@ class Restorer:
             if options.only_where_needed:
                 candidate = limit(self.diagnoser, current, candidate, diagnosis.main.key)
             if not options.prompt:
-                remaining = left_after(diagnosis.main.key, remaining)  # each is repaired once
+                # Each is repaired once; the published loop knows nothing of what covers another.
+                remaining = left_after(diagnosis.main.key, remaining, covered=not options.mix_clean)
             # 6 The guard keeps, blends or rolls back.
             verdict = self._judge(diagnosis, current, candidate, remaining, options)
             if note:

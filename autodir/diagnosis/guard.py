@@ -262,9 +262,15 @@ def not_ruled_out(first: Diagnosis, among: Taxonomy) -> Taxonomy:
     return among.without(*unseen)
 
 
-def left_after(repaired: str, among: Taxonomy) -> Taxonomy:
-    """What later rounds may look for after one degradation was repaired, or tried to be."""
-    gone = {repaired, *COVERS.get(repaired, ())}
+def left_after(repaired: str, among: Taxonomy, *, covered: bool = True) -> Taxonomy:
+    """What later rounds may look for after one degradation was repaired, or tried to be.
+
+    Args:
+        repaired: its key.
+        among: what was looked for so far.
+        covered: leave out what that repair `COVERS` as well.
+    """
+    gone = {repaired, *(COVERS.get(repaired, ()) if covered else ())}
     return among.without(*(one for one in among if one.key in gone))
 
 

@@ -363,3 +363,5 @@ def test_what_was_repaired_is_not_looked_for_again_nor_what_it_covers() -> None:
     assert every - {one.key for one in left} == {"low_resolution", "blur"}
     assert {one.key for one in left_after("blur", left)} == {one.key for one in left}
     assert {one.key for one in left_after("blur", TAXONOMY)} == {one.key for one in left}
+    alone = left_after("blur", TAXONOMY, covered=False)
+    assert every - {one.key for one in alone} == {"blur"}
