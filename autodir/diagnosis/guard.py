@@ -84,7 +84,7 @@ Of 56 held-out photos with blur, repaired as such, the least had 1.04 and one in
 """
 LEAST_CHANGE = 12**-0.5 / 255
 """Root mean square change below which a round has done nothing: that of rounding to eight bits."""
-_CONTRAST_SIDE, _DARK_PATCH = 320, 15
+_HAZE_SIDE, _DARK_PATCH = 320, 15
 _LOOKED_AT = 2**20
 UNCOVERED: Mapping[str, frozenset[str]] = {
     "noise": frozenset({"compression", "low_resolution", "blur"}),
@@ -203,8 +203,9 @@ class Guard:
         limits = LIMITS.get(key, DEFAULT_LIMITS)
         kind: VerdictKind
         if key == "haze":
-            measures["veil"] = dark_channel(image)
-            measures["contrast"] = contrast(candidate) / max(contrast(image), 1e-6)
+            small = shrunk(image, _HAZE_SIDE)  # large photos are shrunk once for both
+            measures["veil"] = dark_channel(small)
+            measures["contrast"] = contrast(candidate) / max(contrast(small), 1e-6)
         elif key == "underexposure":
             measures["light"] = float(luma(image).mean())
             measures["light_after"] = float(luma(candidate).mean())
@@ -296,12 +297,12 @@ def dark_channel(image: Tensor) -> float:
 
     Airlight lifts it everywhere (He, Sun and Tang, CVPR 2009).
     """
-    return float(darkest(shrunk(image, _CONTRAST_SIDE), _DARK_PATCH).mean())
+    return float(darkest(shrunk(image, _HAZE_SIDE), _DARK_PATCH).mean())
 
 
 def contrast(image: Tensor) -> float:
     """Standard deviation of the luma of a photo (1, 3, H, W), whose grain does not count."""
-    return float(luma(shrunk(image, _CONTRAST_SIDE).clamp(0, 1)).std(correction=0))
+    return float(luma(shrunk(image, _HAZE_SIDE).clamp(0, 1)).std(correction=0))
 
 
 def edge_strength(image: Tensor) -> float:

@@ -24,16 +24,7 @@ from autodir.training.batches import Batches
 from autodir.training.correction import restored_of
 from autodir.training.instructions import Instructions
 from autodir.training.loop import LoopOptions
-from autodir.training.notes import (
-    Fit,
-    Learnt,
-    Notes,
-    collect,
-    gained,
-    learn,
-    of_width,
-    seconds_of,
-)
+from autodir.training.notes import Fit, Learnt, Notes, collect, learn, of_width, outcome
 from autodir.training.refinement import route
 
 logger = logging.getLogger(__name__)
@@ -112,13 +103,13 @@ def train_lighting(
         expert.forget_correction()
         learn(expert, notes, squared_error, FIT, FLOOR, options.seed)
         plain = F.one_hot(torch.tensor(FIRST), BASIS).float()
-        gain = gained(expert, notes, squared_error, plain, FLOOR)
         counts = len(alone["energy"]), len(notes["energy"])
-        learnt[key] = Learnt(
-            gained=gain, photos=sum(counts),
-            seconds=sum(seconds_of(folder / name) for name in (NOTES_ALONE, NOTES)),
+        learnt[key] = outcome(
+            expert, notes, squared_error, plain, FLOOR, photos=sum(counts),
+            files=[folder / NOTES_ALONE, folder / NOTES],
         )  # fmt: skip
-        logger.info("%s: %d photos alone, %d whole, %+.2f dB", key, *counts, gain)
+        gained = learnt[key].gained
+        logger.info("%s: %d photos alone, %d whole, %+.2f dB", key, *counts, gained)
     route(lighting, instructions, options.seed)
     return learnt
 

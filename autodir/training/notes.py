@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -173,24 +173,30 @@ def learn(
     expert.requires_grad_(False).eval()
 
 
-def gained(
+def outcome(
     expert: Ensemble,
     notes: Notes,
     error: Callable[[Tensor, Notes], Tensor],
     plain: Tensor,
     floor: float,
-) -> float:
-    """Decibels that an ensemble gains on noted photos, in the mean.
+    *,
+    photos: int,
+    files: Sequence[Path],
+) -> Learnt:
+    """What became of an ensemble that has learnt.
 
     Args:
         expert: a trained one.
-        notes, error, floor: see `learn`.
+        notes, error, floor: see `learn`; the gain is measured on them.
         plain: what an untrained network says of a photo, which broadcasts over them.
+        photos: how many it has learnt from.
+        files: of their notes.
     """
     with torch.no_grad():
         told = expert(expert.standard(notes["statistics"].to(expert.center.device))).cpu()
         after, before = (error(said, notes) for said in (told, plain.expand_as(told)))
-    return 10 * float(((before + floor).log10() - (after + floor).log10()).mean())
+    gained = 10 * float(((before + floor).log10() - (after + floor).log10()).mean())
+    return Learnt(gained=gained, photos=photos, seconds=sum(map(seconds_of, files)))
 
 
 def _count(kept: list[Notes]) -> int:

@@ -166,15 +166,17 @@ def _drawn(
     and with the little noise that sharpening raises.
     """
     sharpening = corrector.sharpening
-    filtered = sharpening is not None and key in sharpening.experts
-    whole = source.draw(batch, max(side, SIDE) if filtered else side, generator)
+    if sharpening is not None and key not in sharpening.experts:
+        sharpening = None
+    room = side if sharpening is None else max(side, SIDE)
+    whole = source.draw(batch, room, generator)
     degraded, target = grayed(whole.degraded, whole.target, generator)
     whole = replace(whole, degraded=degraded, target=target)
     told = instructions.draw(whole.label, generator)
-    if sharpening is None or not filtered:
+    if sharpening is None:
         return whole, whole.degraded, told
     seen = weathered(whole.degraded, generator)
-    first = (max(side, SIDE) - side) // 2
+    first = (room - side) // 2
     inside = (..., slice(first, first + side), slice(first, first + side))
     drawn = replace(whole, degraded=seen[inside], target=whole.target[inside])
     # A copy, since what inference mode made cannot be learnt from.

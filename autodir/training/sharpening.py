@@ -27,16 +27,7 @@ from autodir.errors import ContractError
 from autodir.training.batches import Batches
 from autodir.training.instructions import Instructions
 from autodir.training.loop import LoopOptions
-from autodir.training.notes import (
-    Fit,
-    Learnt,
-    Notes,
-    collect,
-    gained,
-    learn,
-    of_width,
-    seconds_of,
-)
+from autodir.training.notes import Fit, Learnt, Notes, collect, learn, of_width, outcome
 from autodir.training.refinement import route
 from autodir.training.weather import weathered
 
@@ -102,10 +93,11 @@ def train_sharpening(
         )  # fmt: skip
         expert.standardize(notes["statistics"])
         learn(expert, notes, squared_error, FIT, FLOOR, options.seed)
-        gain = gained(expert, notes, squared_error, torch.zeros(GAINS), FLOOR)
-        count = len(notes["energy"])
-        learnt[key] = Learnt(gained=gain, photos=count, seconds=seconds_of(path))
-        logger.info("%s: %d photos, %+.2f dB", key, count, gain)
+        learnt[key] = outcome(
+            expert, notes, squared_error, torch.zeros(GAINS), FLOOR,
+            photos=len(notes["energy"]), files=[path],
+        )  # fmt: skip
+        logger.info("%s: %d photos, %+.2f dB", key, learnt[key].photos, learnt[key].gained)
     route(sharpening, instructions, options.seed)
     return learnt
 
