@@ -158,6 +158,7 @@ RENDERERS: dict[str, Callable[[Result], list[str]]] = {
     "speed": listing,
     "severity": listing,
     "maps": listing,
+    "parts": listing,
 }
 
 

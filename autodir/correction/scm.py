@@ -37,8 +37,9 @@ class StructureCorrector(nn.Module):
     and starts at g = 1, a = d = 0, where the result is the degraded photo: an untrained network
     does no harm, haze and darkness are nearly affine in the photo, and a says so in one
     multiplication. A refinement, where there is one, adds its own residual to that of the network.
-    A sharpening, where there is one, makes the photo sharper before, and a lighting looks at the
-    whole result: both need the whole photo, and `correct` alone knows them.
+    A sharpening, where there is one, makes the photo sharper before, and shows the refinement what
+    blind deconvolution makes of it; a lighting looks at the whole result. All these need the whole
+    photo, and `correct` alone knows them.
 
     Args:
         network: keyword arguments of `NAFNet` but for the channels.
@@ -123,13 +124,20 @@ class StructureCorrector(nn.Module):
         """Window in pixels of the statistics where a photo is corrected in tiles."""
         return min(self.network.train_size or LOCAL_WINDOW, LOCAL_WINDOW)
 
-    def forward(self, degraded: Tensor, restored: Tensor, instruction: Tensor | None) -> Tensor:
+    def forward(
+        self,
+        degraded: Tensor,
+        restored: Tensor,
+        instruction: Tensor | None,
+        clear: Tensor | None = None,
+    ) -> Tensor:
         """The residual R (B, 3, H, W), that of the refinement included.
 
         Args:
             degraded: I, (B, 3, H, W) in [0, 1].
             restored: I_sd, the same shape.
             instruction: pooled text embedding (B, E), or None for a network that reads none.
+            clear: what the refinement sees in place of I, the same shape.
 
         Raises:
             ContractError: there is a refinement and no instruction.
@@ -139,7 +147,8 @@ class StructureCorrector(nn.Module):
             return residual
         if instruction is None:
             raise ContractError("the refinement needs an instruction")
-        further: Tensor = self.refinement(degraded, restored, restored + residual, instruction)
+        seen = degraded if clear is None else clear
+        further: Tensor = self.refinement(seen, restored, restored + residual, instruction)
         return residual + further
 
     def _by_network(self, degraded: Tensor, restored: Tensor, instruction: Tensor | None) -> Tensor:
@@ -188,12 +197,15 @@ class StructureCorrector(nn.Module):
             )
         if weight == 0:
             return restored.clamp(0, 1) if clamp else restored
+        clear = degraded
         if self.sharpening is not None:
             degraded = self.sharpening.sharpened(degraded, text.pooled, weight)
+            clear = self.sharpening.deconvolved(clear, degraded, text.pooled)
 
         def repair(window: Tile) -> Tensor:
             photo, sample = (_cut(image, window) for image in (degraded, restored))
-            residual: Tensor = self(photo, sample, text.pooled)
+            told = photo if clear is degraded else _cut(clear, window)
+            residual: Tensor = self(photo, sample, text.pooled, told)
             result = sample + weight * residual
             return result.clamp_(0, 1) if clamp else result
 

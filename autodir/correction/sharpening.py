@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from autodir.correction.deconvolution import deconvolved
 from autodir.correction.experts import Ensemble, Experts
 from autodir.correction.spectrum import (
     ANGLES,
@@ -25,6 +26,8 @@ from autodir.imaging.convolution import convolve_in_strips
 
 SHARPENED = ("blur",)
 """The degradations that have one by default: those that one filter nearly undoes."""
+CONVINCED = 0.5
+"""Share of an expert that an instruction must ask for before a kernel is looked for."""
 _OUTPUT = 0.5
 
 
@@ -114,4 +117,29 @@ class Sharpening(Experts):
             convolve_in_strips(one[None], kernel).clamp_(0, 1)
             for one, kernel in zip(photo.float(), kernels, strict=True)
         ]
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+    @torch.inference_mode()
+    def deconvolved(self, photo: Tensor, sharpened: Tensor, instruction: Tensor) -> Tensor:
+        """Undo the blur of photos by the kernel that each of them is found to have.
+
+        Args:
+            photo: (B, 3, H, W) in [0, 1].
+            sharpened: what `sharpened` made of it: the answer where no kernel is believed.
+            instruction: pooled text embedding (B, embed_dim).
+
+        Returns:
+            (B, 3, H, W) in [0, 1]; ``sharpened`` itself where nothing is asked for.
+
+        Raises:
+            ContractError: the instruction is of another width.
+        """
+        asked = self.shares(instruction).amax(1) >= CONVINCED
+        if not bool(asked.any()):
+            return sharpened
+        parts = [
+            deconvolved(photo[index : index + 1], sharpened[index : index + 1])
+            if asked[index % len(asked)] else sharpened[index : index + 1]
+            for index in range(len(photo))
+        ]  # fmt: skip
         return torch.cat(parts) if len(parts) > 1 else parts[0]

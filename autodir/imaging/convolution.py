@@ -36,9 +36,9 @@ def convolve(x: Tensor, kernels: Tensor, padding: str = "mirror") -> Tensor:
     # A circular convolution wraps into the margin alone, which is cut off below.
     if padding == "mirror":
         x = mirror(x, reach, reach, reach, reach)
-        start, size = 2 * reach, [_fast_length(n) for n in x.shape[-2:]]
+        start, size = 2 * reach, [fast_length(n) for n in x.shape[-2:]]
     else:
-        start, size = reach, [_fast_length(n + reach) for n in x.shape[-2:]]
+        start, size = reach, [fast_length(n + reach) for n in x.shape[-2:]]
     spectrum = torch.fft.rfft2(x, s=size) * torch.fft.rfft2(kernels.to(x), s=size)[:, None]
     full: Tensor = torch.fft.irfft2(spectrum, s=size)
     return full[..., start : start + height, start : start + width]
@@ -71,7 +71,7 @@ def _reflected(length: int, before: int, after: int, device: torch.device) -> Te
     return torch.where(index < length, index, period - index)
 
 
-def _fast_length(length: int) -> int:
+def fast_length(length: int) -> int:
     """The next length with prime factors 2, 3 and 5 alone, even, for which the FFT is fast."""
     candidate = length + length % 2
     while True:

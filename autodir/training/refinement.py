@@ -39,6 +39,8 @@ SAMPLED = 0.85
 """Share of the batches with sampled images; in the others the degraded photo takes their place."""
 REUSED = 10
 """Steps for each new batch: a step sees a third of a crop."""
+RARER = 3
+"""So many times fewer new batches where a kernel is looked for in each photo."""
 FLOOR = 1e-4
 """Squared error that is good enough (40 dB): weak noise and compression are to be repaired too."""
 LEVELLED = frozenset({"underexposure", "rain"})
@@ -109,18 +111,23 @@ def _train_expert(
     assert corrector.refinement is not None
     expert = corrector.refinement.add_expert(key)
     batch, side, reuse = recipe
+    sharpening = corrector.sharpening
+    if sharpening is not None and key in sharpening.experts and reuse > 1:
+        reuse *= RARER
     window = min(WINDOW, side)
     sources = batches.with_blind()
 
     @torch.no_grad()
     def make(generator: torch.Generator, progress: float) -> list[Tensor]:
         source = sources[int(torch.randint(len(sources), (), generator=generator))]
-        drawn, degraded, told = _drawn(key, corrector, source, instructions, generator, batch, side)
+        drawn, degraded, clear, told = _drawn(
+            key, corrector, source, instructions, generator, batch, side
+        )
         restored = restored_of(diffusion, drawn, told, generator, SAMPLED)
         with corrector.unrefined():
             corrected = restored + corrector(degraded, restored, told.pooled)
         target = levelled(drawn.target, corrected) if key in LEVELLED else drawn.target
-        return [degraded, restored, corrected, target]
+        return [clear, restored, corrected, target]
 
     replay = Replay(make, every=reuse, batch=batch)
 
@@ -159,8 +166,8 @@ def _drawn(
     generator: torch.Generator,
     batch: int,
     side: int,
-) -> tuple[Drawn, Tensor, TextEmbedding]:
-    """A batch, its photos as the network sees them, and the instructions.
+) -> tuple[Drawn, Tensor, Tensor, TextEmbedding]:
+    """A batch, its photos as the network and as the expert sees them, and the instructions.
 
     Where there is an expert of sharpness the photos are drawn larger, since a spectrum needs room,
     and with the little noise that sharpening raises.
@@ -174,13 +181,15 @@ def _drawn(
     whole = replace(whole, degraded=degraded, target=target)
     told = instructions.draw(whole.label, generator)
     if sharpening is None:
-        return whole, whole.degraded, told
+        return whole, whole.degraded, whole.degraded, told
     seen = weathered(whole.degraded, generator)
     first = (room - side) // 2
     inside = (..., slice(first, first + side), slice(first, first + side))
     drawn = replace(whole, degraded=seen[inside], target=whole.target[inside])
-    # A copy, since what inference mode made cannot be learnt from.
-    return drawn, sharpening.sharpened(seen, told.pooled)[inside].clone(), told
+    sharper = sharpening.sharpened(seen, told.pooled)
+    clear = sharpening.deconvolved(seen, sharper, told.pooled)
+    # Copies, since what inference mode made cannot be learnt from.
+    return drawn, sharper[inside].clone(), clear[inside].clone(), told
 
 
 def route(experts: Experts, instructions: Instructions, seed: int) -> float:

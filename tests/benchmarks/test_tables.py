@@ -149,7 +149,7 @@ def test_what_was_measured_is_shown_in_its_own_columns(program):
     assert "· no model ·" in program("tables").listing(result)[-1]
 
 
-@pytest.mark.parametrize("suite", ["severity", "maps", "fuzz", "speed_folder", "alarms"])
+@pytest.mark.parametrize("suite", ["severity", "maps", "parts", "fuzz", "speed_folder", "alarms"])
 def test_every_listing_has_its_place(program, suite):
     tables = program("tables")
     result = tables.newest(tables.HERE / "results", suite)

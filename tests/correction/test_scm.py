@@ -296,6 +296,32 @@ def test_the_sharper_photo_takes_the_place_of_the_photo() -> None:
     assert torch.equal(module.correct(degraded, restored, TEXT, 0.0), restored)
 
 
+@pytest.mark.parametrize("tile", [512, 48])
+def test_the_refinement_sees_what_deconvolution_made(
+    monkeypatch: pytest.MonkeyPatch, tile: int
+) -> None:
+    module, degraded, restored = sharpened(tile=tile), photo(seed=1), photo(seed=2)
+    assert module.sharpening is not None
+    sharper = module.sharpening.sharpened(degraded, TEXT.pooled)
+    without = module.correct(degraded, restored, TEXT)
+
+    def gray(seen: Tensor, otherwise: Tensor) -> Tensor:
+        assert torch.equal(seen, degraded)
+        assert torch.equal(otherwise, sharper)
+        return torch.full_like(seen, 0.5)
+
+    class Blender(torch.nn.Module):
+        def forward(self, seen: Tensor, sample: Tensor, corrected: Tensor, told: Tensor) -> Tensor:
+            return 0.25 * (seen - corrected)
+
+        reach = 0
+
+    monkeypatch.setattr("autodir.correction.sharpening.deconvolved", gray)
+    module.refinement = Blender()  # type: ignore[assignment]
+    result = module.correct(degraded, restored, TEXT)
+    torch.testing.assert_close(result, (0.75 * without + 0.125), atol=1e-3, rtol=0)
+
+
 def test_configuration_builds_the_same_sharpening() -> None:
     module = sharpened()
     again = StructureCorrector(**module.config)

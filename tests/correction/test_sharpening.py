@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from autodir.correction import sharpening as module_under_test
 from autodir.correction.sharpening import Sharpening, Sharpness
 from autodir.correction.spectrum import ANGLES, FIGURES, GAINS, RADII, STATISTICS
 
@@ -81,3 +82,16 @@ def test_each_direction_sees_the_others_from_itself() -> None:
     assert told.numel() == GAINS
     torch.testing.assert_close(told.roll(1, 2), again)
     assert float(told.std()) > 0
+
+
+def test_only_who_is_asked_looks_for_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module_under_test, "deconvolved", lambda photo, otherwise: 0 * photo)
+    module, both = sharpening(asked=0.0), photos(20, 30, count=2)
+    module.gate.weight.data.fill_(1.0)
+    other = torch.ones_like(both)
+    told = torch.tensor([[1.0] * 5, [-1.0] * 5])
+    result = module.deconvolved(both, other, told)
+    assert not result[0].any()
+    assert torch.equal(result[1], other[1])
+    assert module.deconvolved(both, other, told[1:]) is other
+    assert not module.deconvolved(both, other, told[:1]).any()

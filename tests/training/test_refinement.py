@@ -15,6 +15,7 @@ from autodir.training.instructions import Instructions
 from autodir.training.loop import LoopOptions
 from autodir.training.losses import relative_error
 from autodir.training.refinement import levelled, route, train_refinement
+from autodir.training.replay import FIRST
 
 
 @pytest.fixture(autouse=True)
@@ -91,6 +92,38 @@ def test_an_expert_sees_what_sharpening_made_of_more_than_its_crop(
     assert float((seen[0] - 0.5).abs().max()) == 0  # the gain is over the sharper photo
     assert model.scm.refinement is not None
     assert model.scm.refinement.experts["blur"].ending.bias.any()
+
+
+def test_an_expert_of_blur_sees_what_deconvolution_made(
+    model: Model,
+    batches: Batches,
+    told: Instructions,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sharpening = model.scm.add_sharpening({"embed_dim": model.clip.embed_dim, "hidden": 8})
+    sharpening.gate.bias.data.fill_(8.0)
+    found: list[torch.Tensor] = []
+
+    def gray(photo: torch.Tensor, otherwise: torch.Tensor) -> torch.Tensor:
+        found.append(photo)
+        return torch.full_like(photo, 0.5)
+
+    monkeypatch.setattr("autodir.correction.sharpening.deconvolved", gray)
+    seen: list[torch.Tensor] = []
+    monkeypatch.setattr(
+        stage, "decibels_gained",
+        lambda before, result, target: (seen.append(before), torch.zeros(len(before)))[1],
+    )  # fmt: skip
+    monkeypatch.setattr(stage, "SIDE", 40)
+    options = LoopOptions(budget=1e6, max_steps=7, precision="fp32", warmup=1)
+    train_refinement(
+        model.scm, None, batches, told, options, tmp_path / "run", experts=("blur",), batch=2,
+        reuse=2,
+    )  # fmt: skip
+    assert all(float((part - 0.5).abs().max()) == 0 for part in seen[::2])  # before, beyond, ...
+    # One batch for the sheet, those of the beginning, one with the first step, one each six steps.
+    assert len(found) == 2 * (1 + FIRST + 1)
 
 
 def test_each_expert_learns_its_own_degradation(
