@@ -9,6 +9,7 @@ error that names the nearest known one.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from dataclasses import MISSING, dataclass
@@ -73,6 +74,12 @@ ADAPTERS = ("sft", "control")
 PADDINGS = ("masked", "seen")
 MAX_SEED = 2**63 - 1
 
+_OF_SAMPLES = (
+    *(part.name for part in dataclasses.fields(TechniqueOptions)),
+    "sampler", "sampling_steps", "guidance_text", "guidance_image", "structure_weight", "tile",
+    "tile_overlap", "working_pixels", "mix_clean", "prompt_padding", "same_noise", "clamp",
+)  # fmt: skip
+"""Options that say how the diffusion samples, or that all is to be as published."""
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
 
@@ -142,6 +149,12 @@ class RestoreOptions(TechniqueOptions):
     )
     same_noise: bool = option(False, "Start every round from the same noise, as published.")
     clamp: bool = option(True, "Limit what a round hands on to displayable values.")
+
+    @property
+    def samples(self) -> bool:
+        """Whether anything is asked for of the diffusion, which then draws in every round."""
+        usual = type(self)()
+        return any(getattr(self, name) != getattr(usual, name) for name in _OF_SAMPLES)
 
     def __post_init__(self) -> None:
         """Check types, ranges and choices, and that nothing is both wanted and skipped."""

@@ -282,21 +282,18 @@ class Restorer:
             first = first_stage(current)
         elif options.two_stage:
             first = self.corrector.correct(current, current, told, 1.0)
-        # 2 The text embedding, mixed by probability.
-        conditioning = diffusion.condition(current if first is None else first, diagnosis.mixture)
-        # 3 Latent diffusion.
-        restored = diffusion.sample(
-            conditioning,
-            noise,
-            sampler=options.sampler,
-            steps=options.sampling_steps,
-            guidance_text=options.guidance_text,
-            guidance_image=options.guidance_image,
-            tile=options.tile,
-            tile_overlap=options.tile_overlap,
-            techniques=options,
-            callback=callback,
-        )
+        restored = current
+        if diagnosis.main.sampled or options.samples:
+            # 2 The text embedding, mixed by probability.
+            seen = current if first is None else first
+            conditioning = diffusion.condition(seen, diagnosis.mixture)
+            # 3 Latent diffusion, where its samples help.
+            restored = diffusion.sample(
+                conditioning, noise, sampler=options.sampler, steps=options.sampling_steps,
+                guidance_text=options.guidance_text, guidance_image=options.guidance_image,
+                tile=options.tile, tile_overlap=options.tile_overlap,
+                techniques=options, callback=callback,
+            )  # fmt: skip
         # 4 Structural correction: I_sd + w · R.
         weight = _weight(diagnosis.main, options.structure_weight)
         corrected = self.corrector.correct(current, restored, told, weight, options.clamp)

@@ -32,6 +32,8 @@ class Degradation:
         structure_weight: w of the structural correction I_res = I_sd + w·R, in [0, 2].
         color_fix: "none", "adain" or "wavelet".
         synthesis: the operator that makes it.
+        sampled: whether a round against it draws a sample of the diffusion; where a model's
+            samples do not help, the photo takes their place, unless the options ask for samples.
     """
 
     key: str
@@ -39,6 +41,7 @@ class Degradation:
     structure_weight: float = 1.0
     color_fix: str = "none"
     synthesis: str = ""
+    sampled: bool = True
 
     def __post_init__(self) -> None:
         if not self.key.isidentifier() or not self.label.strip():
@@ -49,6 +52,8 @@ class Degradation:
             raise PromptError(
                 f"{self.key}: structure_weight {self.structure_weight} is not in 0..2"
             )
+        if not isinstance(self.sampled, bool):
+            raise PromptError(f"{self.key}: sampled is true or false, got {self.sampled!r}")
         if self.color_fix not in COLOR_FIXES:
             raise PromptError(
                 f"{self.key}: color_fix {self.color_fix!r} is unknown",

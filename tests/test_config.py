@@ -36,6 +36,23 @@ def test_defaults_are_those_of_the_contract() -> None:
 
 
 @pytest.mark.parametrize(
+    ("values", "samples"),
+    [
+        ({}, False),
+        ({"only": ("rain",), "seed": 5, "strength": 0.5, "color_fix": "adain"}, False),
+        ({"sampler": "ddim"}, True),
+        ({"structure_weight": 0.0}, True),
+        ({"fidelity": 0.5}, True),
+        ({"two_stage": True}, True),
+        ({"mix_clean": True}, True),
+        ({"tile": 64}, True),
+    ],
+)
+def test_what_asks_for_samples(values: dict[str, object], samples: bool) -> None:
+    assert RestoreOptions(**values).samples == samples  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
     ("values", "words"),
     [
         ({"strength": 1.01}, "cannot be"),

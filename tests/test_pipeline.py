@@ -263,6 +263,35 @@ def test_color_fix_is_applied_last(restorer: Restorer, fix: str) -> None:
     assert (distance < 0.03) == (fix != "none")
 
 
+def test_samples_that_do_not_help_are_not_drawn(
+    restorer: Restorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taxonomy = restorer.taxonomy
+    restorer.taxonomy = dataclasses.replace(
+        taxonomy,
+        degradations=tuple(dataclasses.replace(d, sampled=d.key != "blur") for d in taxonomy),
+    )
+    given: list[Tensor] = []
+    correct = restorer.corrector.correct
+
+    def noted(degraded: Tensor, restored: Tensor, *rest: object) -> Tensor:
+        given.append(restored - degraded)
+        return correct(degraded, restored, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(restorer.corrector, "correct", noted)
+    for key, options, drawn in (
+        ("blur", RestoreOptions(max_steps=1), False),
+        ("noise", RestoreOptions(max_steps=1), True),
+        ("blur", RestoreOptions(max_steps=1, sampling_steps=2), True),
+        ("blur", RestoreOptions(max_steps=1, structure_weight=0.9), True),
+    ):
+        pretend(restorer, key)
+        seen: list[object] = []
+        restorer.restore(photo(), options, callback=seen.append)
+        assert bool(given.pop().any()) == drawn
+        assert bool(seen) == drawn
+
+
 def test_gray_photo_with_alpha_stays_one(restorer: Restorer) -> None:
     generator = np.random.default_rng(0)
     array = generator.integers(0, 255, (20, 30, 2), dtype=np.uint8)

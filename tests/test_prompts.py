@@ -140,6 +140,7 @@ ONE = '[[degradation]]\nkey = "rain"\nlabel = "rain"\n'
         ("schema = 1\n" + ONE + "color_fxi = 'none'", "'color_fxi'"),
         ("schema = 1\n" + ONE + "color_fix = 'magic'", "'magic'"),
         ("schema = 1\n" + ONE + "structure_weight = 2.5", "2.5"),
+        ("schema = 1\n" + ONE + "sampled = 'no'", "'no'"),
         ("schema = 1\n" + ONE + ONE, "rain more than once"),
         ("schema = 1\n[[degradation]]\nlabel = 'rain'", "malformed"),
         ("schema = 1\n[[degradation]]\nkey = 'two words'\nlabel = 'x'", "two words"),

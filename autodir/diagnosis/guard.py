@@ -44,7 +44,7 @@ LIMITS: Mapping[str, Limits] = {
     "rain": Limits(tone=0.25, structure=0.2),
     "raindrop": Limits(tone=0.20, structure=0.4),
     "noise": Limits(tone=0.06, structure=0.2),
-    "blur": Limits(tone=0.03, structure=0.3),
+    "blur": Limits(tone=0.03, structure=0.05),
 }
 """Repairs that change tone by their nature, or gradients: those of a noisy photo are its grain,
 where haze or blur have taken the rest, and those of a blurred one are turned where a motion has
