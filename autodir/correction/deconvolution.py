@@ -9,13 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-import cv2
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from autodir.imaging.convolution import STRIP, convolve_in_strips, fast_length
+from autodir.imaging.neighborhoods import connected_parts
 from autodir.records import check_image
 
 REACH = 20
@@ -276,9 +275,8 @@ def _cleaned(kernel: Tensor) -> Tensor:
     kept = torch.where(kernel > _FAINTEST * kernel.max(), kernel, 0).clamp_min(0)
     if float(kept.sum()) <= 0:
         return _first(kernel.shape[0] // 2, kernel)
-    count, labels = cv2.connectedComponents((kept > 0).cpu().numpy().astype(np.uint8))
-    parts = torch.from_numpy(labels).to(kernel.device).long().flatten()
-    mass = torch.zeros(count, device=kernel.device).index_add_(0, parts, kept.flatten())
+    parts = connected_parts(kept > 0).flatten()
+    mass = kernel.new_zeros(int(parts.max()) + 1).index_add_(0, parts, kept.flatten())
     large = mass >= min(_SMALLEST_PART * float(kept.sum()), float(mass.max()))
     kept = kept * large[parts].view_as(kept)
     return kept / kept.sum()

@@ -1,4 +1,4 @@
-"""Figures of a pixel's surroundings: least value, mean, guided filter; and small copies for them.
+"""Figures of a pixel's surroundings: least value, mean, guided filter, parts; and small copies.
 
 Apart because diagnosis, correction and synthesis all look at photos in this way, and none of them
 knows another.
@@ -6,6 +6,9 @@ knows another.
 
 from __future__ import annotations
 
+import cv2
+import numpy as np
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -58,3 +61,13 @@ def guided_map(
     covariance = box_mean(guide * image, radius) - mean_guide * mean_image
     slope = covariance / (variance + epsilon)
     return box_mean(slope, radius), box_mean(mean_image - slope * mean_guide, radius)
+
+
+def connected_parts(mask: Tensor) -> Tensor:
+    """Number the parts of a mask (H, W) of which each hangs together, corners included.
+
+    Returns:
+        (H, W), 0 where the mask is false, from 1 on elsewhere; on the mask's device.
+    """
+    _, labels = cv2.connectedComponents(mask.cpu().numpy().astype(np.uint8), connectivity=8)
+    return torch.from_numpy(labels).to(mask.device).long()

@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from autodir.imaging.neighborhoods import box_mean, darkest, guided_map, shrunk
+from autodir.imaging.neighborhoods import (
+    box_mean,
+    connected_parts,
+    darkest,
+    guided_map,
+    shrunk,
+)
 
 
 def noise(*size: int) -> torch.Tensor:
@@ -49,3 +55,12 @@ def test_guided_map_keeps_the_guides_edge_and_smooths_the_rest() -> None:
     smooth = slope * guide + offset
     assert float((smooth[..., 16] - smooth[..., 15]).min()) > 0.7
     assert float(smooth[..., :12].std()) < 0.5 * float(rough[..., :12].std())
+
+
+def test_parts_hang_together_by_their_corners() -> None:
+    rows = ["##...#", "..#...", "......", "#....#"]
+    mask = torch.tensor([[mark == "#" for mark in row] for row in rows])
+    parts = connected_parts(mask)
+    assert torch.equal(parts > 0, mask)
+    assert parts.unique().tolist() == [0, 1, 2, 3, 4]
+    assert int(parts[0, 0]) == int(parts[0, 1]) == int(parts[1, 2]) != int(parts[0, 5])
