@@ -43,6 +43,8 @@ _SMALLEST_PART = 0.1
 _CONTRAST, _MOST_AMPLIFIED = 0.2, 8.0
 _SPECTRUM_SIDE = 512
 _FLAT = 0.02
+_STEEPEST = 0.1
+"""What a window gains by an edge, at most: one lamp at night tells no kernel."""
 _NOISE_WEIGHT, _PENALTIES = 4.0, (4e-3, 4e-2)
 _NORMAL = 0.6745
 """Median of the size of a normal variable of deviation 1."""
@@ -65,7 +67,7 @@ def deconvolved(photo: Tensor, otherwise: Tensor) -> Tensor:
     """
     check_image(photo, "photo")
     photo = photo.float()
-    window = sharpest_window(photo.mean(1, keepdim=True))
+    window = sharpest_window(photo)
     kernel = find_kernel(window)
     if kernel is None or reach_of(kernel) < LEAST_REACH:
         return otherwise
@@ -81,23 +83,23 @@ def deconvolved(photo: Tensor, otherwise: Tensor) -> Tensor:
     return result
 
 
-def sharpest_window(gray: Tensor, side: int = WINDOW) -> Tensor:
-    """The part (1, 1, h, w), up to ``side``, of a photo (1, 1, H, W) that has the most edges."""
-    height, width = gray.shape[-2:]
+def sharpest_window(photo: Tensor, side: int = WINDOW) -> Tensor:
+    """Where a photo (1, C, H, W) has most edges, in gray: (1, 1, h, w), sides up to ``side``."""
+    height, width = photo.shape[-2:]
     rows, columns = min(side, height), min(side, width)
-    if (rows, columns) == (height, width):
-        return gray
-    small = F.avg_pool2d(gray, 4, ceil_mode=True)  # edges, and not noise
-    steep = torch.zeros_like(small)
-    steep[..., 1:, 1:] = (
-        (small[..., 1:, 1:] - small[..., :-1, 1:]).abs()
-        + (small[..., 1:, 1:] - small[..., 1:, :-1]).abs()
-    ).clamp_max(0.1)
-    found = F.avg_pool2d(steep, (max(1, rows // 4), max(1, columns // 4)), stride=8)
-    place = int(found.argmax())
-    top = min(place // found.shape[-1] * 32, height - rows)
-    left = min(place % found.shape[-1] * 32, width - columns)
-    return gray[..., top : top + rows, left : left + columns]
+    top = left = 0
+    if (rows, columns) != (height, width):
+        small = F.avg_pool2d(photo, 4, ceil_mode=True).mean(1, keepdim=True)  # edges, and not noise
+        steep = torch.zeros_like(small)
+        steep[..., 1:, 1:] = (
+            (small[..., 1:, 1:] - small[..., :-1, 1:]).abs()
+            + (small[..., 1:, 1:] - small[..., 1:, :-1]).abs()
+        ).clamp_max(_STEEPEST)
+        found = F.avg_pool2d(steep, (max(1, rows // 4), max(1, columns // 4)), stride=8)
+        place = int(found.argmax())
+        top = min(place // found.shape[-1] * 32, height - rows)
+        left = min(place % found.shape[-1] * 32, width - columns)
+    return photo[..., top : top + rows, left : left + columns].mean(1, keepdim=True)
 
 
 def find_kernel(gray: Tensor, reach: int = REACH) -> Tensor | None:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from autodir.errors import ContractError
+from autodir.imaging.memory import give_back
 
 Weighting = Literal["cosine", "gaussian"]
 
@@ -307,6 +308,7 @@ def assemble(values: Iterable[Tensor], parts: Sequence[Core], size: tuple[int, i
             height, width = (int(side * ratio) for side in size)
             result = value.new_empty((*value.shape[:-2], height, width))
         part.inner.scaled(ratio).crop(result).copy_(part.cut(value))
+        give_back()
     if result is None:
         raise ContractError("there is no part to put together")
     return result

@@ -25,6 +25,7 @@ from autodir.evaluation.datasets import add_gaussian
 from autodir.evaluation.provenance import circumstances, peak_memory
 from autodir.evaluation.suite import SCHEMA, result_path, write_result
 from autodir.evaluation.systems import Repairer
+from autodir.imaging.io import from_any
 from autodir.records import Image
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
@@ -102,6 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--degradation", default="noise")
+    parser.add_argument("--photo", type=Path, help="in place of a drawn one; its middle is taken")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
     from autodir.pipeline import Restorer  # after --help
@@ -109,6 +111,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     restorer = Restorer.from_pretrained(options.model, device="cpu", threads=options.threads)
     torch.set_num_threads(options.threads)
     pixels = sample_photo(options.size, options.size)
+    if options.photo is not None:
+        photo = from_any(options.photo).pixels[None]
+        top, left = (max(0, (side - options.size) // 2) for side in photo.shape[-2:])
+        pixels = photo[..., top : top + options.size, left : left + options.size]
     with torch.inference_mode():
         jobs = jobs_of(restorer, yardstick(), pixels, options.degradation)
         table = tabulate(interleave(jobs, options.repeats))
