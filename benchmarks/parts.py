@@ -22,6 +22,7 @@ from autodir.pipeline import Restorer
 from autodir.synthesis.operators import quantize_8bit
 from autodir.training.batches import Batches
 from autodir.training.data import PairPool, PhotoPool
+from autodir.training.losses import decibels_gained
 
 RESULTS = Path(__file__).resolve().parent / "results"
 SIDE = 256
@@ -56,8 +57,7 @@ def gains(restorer: Restorer, batches: Batches, key: str, count: int, seed: int 
             target = drawn.target[index : index + 1]
             for part, how in PARTS.items():
                 result = restorer.apply_parts(photo, batches.taxonomy.keys[label], seed=seed, **how)
-                errors = [(one - target).square().mean() + 1e-10 for one in (photo, result.cpu())]
-                found[part].append(10 * float((errors[0] / errors[1]).log10()))
+                found[part].append(float(decibels_gained(photo, result.cpu(), target, 1e-10)))
     return found
 
 

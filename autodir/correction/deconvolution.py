@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from autodir.correction.spectrum import fading_of
 from autodir.imaging.convolution import STRIP, convolve_in_strips, fast_length
-from autodir.imaging.neighborhoods import connected_parts
+from autodir.imaging.neighborhoods import NORMAL_MEDIAN, connected_parts, diagonal_details
 from autodir.records import check_image
 
 REACH = 20
@@ -46,8 +47,6 @@ _FLAT = 0.02
 _STEEPEST = 0.1
 """What a window gains by an edge, at most: one lamp at night tells no kernel."""
 _NOISE_WEIGHT, _PENALTIES = 4.0, (4e-3, 4e-2)
-_NORMAL = 0.6745
-"""Median of the size of a normal variable of deviation 1."""
 _TINY = 1e-6
 
 
@@ -91,10 +90,8 @@ def sharpest_window(photo: Tensor, side: int = WINDOW) -> Tensor:
     if (rows, columns) != (height, width):
         small = F.avg_pool2d(photo, 4, ceil_mode=True).mean(1, keepdim=True)  # edges, and not noise
         steep = torch.zeros_like(small)
-        steep[..., 1:, 1:] = (
-            (small[..., 1:, 1:] - small[..., :-1, 1:]).abs()
-            + (small[..., 1:, 1:] - small[..., 1:, :-1]).abs()
-        ).clamp_max(_STEEPEST)
+        down, across = _steps(small)
+        steep[..., 1:, 1:] = (down.abs() + across.abs()).clamp_max(_STEEPEST)
         found = F.avg_pool2d(steep, (max(1, rows // 4), max(1, columns // 4)), stride=8)
         place = int(found.argmax())
         top = min(place // found.shape[-1] * 32, height - rows)
@@ -141,10 +138,7 @@ def find_kernel(gray: Tensor, reach: int = REACH) -> Tensor | None:
 
 def penalty_of(gray: Tensor) -> float:
     """How much the gradients of a result count against the noise that is raised with them."""
-    rows, columns = (side // 2 * 2 for side in gray.shape[-2:])
-    quads = F.pixel_unshuffle(gray[..., :rows, :columns], 2)
-    details = (quads[:, 0] - quads[:, 1] - quads[:, 2] + quads[:, 3]) / 2
-    noise = float(details.abs().median()) / _NORMAL
+    noise = float(diagonal_details(gray).abs().median()) / NORMAL_MEDIAN
     return min(max(_NOISE_WEIGHT * noise, _PENALTIES[0]), _PENALTIES[1])
 
 
@@ -164,17 +158,13 @@ def inverse_filter(kernel: Tensor, penalty: float) -> Tensor:
     inverse = spectrum.conj() / (spectrum.abs().square() + penalty * (steep + _FLAT))
     middle = torch.fft.irfft2(inverse, s=size).roll((FILTER_REACH, FILTER_REACH), (0, 1))
     cut = middle[: 2 * FILTER_REACH + 1, : 2 * FILTER_REACH + 1]
-    axis = torch.arange(-FILTER_REACH, FILTER_REACH + 1, device=kernel.device).float()
-    distance = (axis[:, None].square() + axis.square()).sqrt() / FILTER_REACH
-    faded: Tensor = cut * (0.5 + 0.5 * torch.cos(math.pi * (2 * distance - 1).clamp(0, 1)))
+    faded: Tensor = cut * fading_of(FILTER_REACH).to(cut)
     return faded / faded.sum()
 
 
 def sparsity(photo: Tensor) -> float:
     """l1 over l2 norm of the gradients of a photo (1, C, H, W), for each pixel: at most 1."""
-    gray = photo.mean(1, keepdim=True)
-    down = gray[..., 1:, 1:] - gray[..., :-1, 1:]
-    across = gray[..., 1:, 1:] - gray[..., 1:, :-1]
+    down, across = _steps(photo.mean(1, keepdim=True))
     steep = (down.square() + across.square()).sqrt()
     return float(steep.mean() / steep.square().mean().sqrt().clamp_min(_TINY))
 
@@ -184,6 +174,12 @@ def reach_of(kernel: Tensor) -> int:
     rows, columns = kernel.nonzero(as_tuple=True)
     middle = kernel.shape[-1] // 2
     return int(torch.stack([rows - middle, columns - middle]).abs().max())
+
+
+def _steps(gray: Tensor) -> tuple[Tensor, Tensor]:
+    """What each pixel of (1, 1, H, W) is more than the ones above and to the left of it."""
+    inner = gray[..., 1:, 1:]
+    return inner - gray[..., :-1, 1:], inner - gray[..., 1:, :-1]
 
 
 def _first(reach: int, like: Tensor) -> Tensor:
@@ -302,11 +298,13 @@ def _inside(height: int, width: int, reach: int) -> Iterator[tuple[slice, Tensor
 
     Strips, since a photo of 24 megapixels is hard enough to hold.
     """
-    down, across = (
-        ((torch.minimum(place, length - 1 - place) - reach) / max(reach, 1)).clamp(0, 1)
-        for length in (height, width)
-        for place in [torch.arange(length).float()]
-    )
+    down, across = (_inside_of(length, reach) for length in (height, width))
     step = max(1, STRIP // width)
     for top in range(0, height, step):
         yield slice(top, top + step), down[top : top + step, None] * across
+
+
+def _inside_of(length: int, reach: int) -> Tensor:
+    """The same along one side, (length,)."""
+    place = torch.arange(length).float()
+    return ((torch.minimum(place, length - 1 - place) - reach) / reach).clamp(0, 1)

@@ -109,12 +109,17 @@ def responses() -> Tensor:
 def _cut(kernels: Tensor) -> Tensor:
     """Kernels (N, 256, 256) around the corner → (N, 97, 97), faded out and without a mean."""
     middle = kernels.roll((REACH, REACH), (1, 2))[:, : 2 * REACH + 1, : 2 * REACH + 1]
-    axis = torch.arange(-REACH, REACH + 1).float()
-    distance = (axis[:, None].square() + axis.square()).sqrt()
-    fading = (0.5 + 0.5 * torch.cos(math.pi * (2 * distance / REACH - 1).clamp(0, 1))).to(kernels)
+    fading = fading_of(REACH).to(kernels)
     faded = middle * fading
     # What is left of the mean goes where the kernel is widest: near frequency 0 alone.
     return faded - faded.sum((1, 2), keepdim=True) * fading / fading.sum()
+
+
+def fading_of(reach: int) -> Tensor:
+    """How much of a filter stays where, (2 · reach + 1) along each side: 0 from its reach on."""
+    axis = torch.arange(-reach, reach + 1).float()
+    distance = (axis[:, None].square() + axis.square()).sqrt()
+    return 0.5 + 0.5 * torch.cos(math.pi * (2 * distance / reach - 1).clamp(0, 1))
 
 
 def _pooled(plane: Tensor) -> Tensor:

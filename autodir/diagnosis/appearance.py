@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from autodir.imaging.color import luma, rgb_to_ycbcr, srgb_to_linear
-from autodir.imaging.neighborhoods import darkest, shrunk
+from autodir.imaging.neighborhoods import NORMAL_MEDIAN, darkest, diagonal_details, shrunk
 from autodir.records import check_image
 
 WINDOW = 256
@@ -93,7 +93,7 @@ def _starts(length: int, side: int, most: int) -> list[int]:
 def _noise(views: Tensor, gray: Tensor) -> list[Tensor]:
     """Deviation of the diagonal details in flat and in busy blocks, in luma and chroma.
 
-    The diagonal Haar details hold little of a scene, so in flat blocks their median is the noise's.
+    In flat blocks the median of the diagonal details is the noise's.
     """
     halved = F.avg_pool2d(gray, 2)
     chroma = rgb_to_ycbcr(views)[:, 1:]
@@ -105,13 +105,11 @@ def _noise(views: Tensor, gray: Tensor) -> list[Tensor]:
         (chroma[:, 1:], (0.2,)),
         (F.avg_pool2d(chroma[:, :1], 2), (0.2,)),
     ):
-        rows, columns = (length // 2 * 2 for length in plane.shape[-2:])
-        quads = F.pixel_unshuffle(plane[..., :rows, :columns], 2)
-        details = (quads[:, :1] - quads[:, 1:2] - quads[:, 2:3] + quads[:, 3:]) / 2
+        details = diagonal_details(plane)
         side = min(_BLOCK, *details.shape[-2:])
         blocks = F.unfold(details, side, stride=side).abs()  # (N, side², blocks)
         deviation = blocks.square().mean(1).sqrt().flatten()
-        typical = (blocks.median(1).values / 0.6745).flatten()
+        typical = (blocks.median(1).values / NORMAL_MEDIAN).flatten()
         measures.append((quantiles(typical, shares) / LEVEL + 0.1).log())
         measures.append((quantiles(deviation, (shares[1 % len(shares)],)) / LEVEL + 0.1).log())
     return measures

@@ -12,6 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+NORMAL_MEDIAN = 0.6745
+"""Median of the size of a normal variable of deviation 1."""
+
 
 def shrunk(image: Tensor, longest: int) -> Tensor:
     """(B, C, H, W) with no side longer than ``longest`` pixels; a smaller one stays as it is."""
@@ -61,6 +64,16 @@ def guided_map(
     covariance = box_mean(guide * image, radius) - mean_guide * mean_image
     slope = covariance / (variance + epsilon)
     return box_mean(slope, radius), box_mean(mean_image - slope * mean_guide, radius)
+
+
+def diagonal_details(plane: Tensor) -> Tensor:
+    """The diagonal Haar details (B, 1, h, w) of planes (B, 1, H, W), an odd row or column left out.
+
+    They hold little of a scene, so that where it is flat they are noise, of its deviation.
+    """
+    rows, columns = (length // 2 * 2 for length in plane.shape[-2:])
+    quads = F.pixel_unshuffle(plane[..., :rows, :columns], 2)
+    return (quads[:, :1] - quads[:, 1:2] - quads[:, 2:3] + quads[:, 3:]) / 2
 
 
 def connected_parts(mask: Tensor) -> Tensor:

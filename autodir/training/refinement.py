@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from autodir.correction.experts import Experts
 from autodir.correction.scm import StructureCorrector
+from autodir.correction.sharpening import Sharpening
 from autodir.correction.spectrum import SIDE
 from autodir.diffusion.model import LatentDiffusion
 from autodir.errors import ContractError
@@ -112,7 +113,9 @@ def _train_expert(
     expert = corrector.refinement.add_expert(key)
     batch, side, reuse = recipe
     sharpening = corrector.sharpening
-    if sharpening is not None and key in sharpening.experts and reuse > 1:
+    if sharpening is not None and key not in sharpening.experts:
+        sharpening = None
+    if sharpening is not None and reuse > 1:
         reuse *= RARER
     window = min(WINDOW, side)
     sources = batches.with_blind()
@@ -121,7 +124,7 @@ def _train_expert(
     def make(generator: torch.Generator, progress: float) -> list[Tensor]:
         source = sources[int(torch.randint(len(sources), (), generator=generator))]
         drawn, degraded, clear, told = _drawn(
-            key, corrector, source, instructions, generator, batch, side
+            sharpening, source, instructions, generator, batch, side
         )
         restored = restored_of(diffusion, drawn, told, generator, SAMPLED)
         with corrector.unrefined():
@@ -159,8 +162,7 @@ def _train_expert(
 
 
 def _drawn(
-    key: str,
-    corrector: StructureCorrector,
+    sharpening: Sharpening | None,
     source: Batches,
     instructions: Instructions,
     generator: torch.Generator,
@@ -169,12 +171,9 @@ def _drawn(
 ) -> tuple[Drawn, Tensor, Tensor, TextEmbedding]:
     """A batch, its photos as the network and as the expert sees them, and the instructions.
 
-    Where there is an expert of sharpness the photos are drawn larger, since a spectrum needs room,
+    Where there is a sharpening for them the photos are drawn larger, since a spectrum needs room,
     and with the little noise that sharpening raises.
     """
-    sharpening = corrector.sharpening
-    if sharpening is not None and key not in sharpening.experts:
-        sharpening = None
     room = side if sharpening is None else max(side, SIDE)
     whole = source.draw(batch, room, generator)
     degraded, target = grayed(whole.degraded, whole.target, generator)

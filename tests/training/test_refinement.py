@@ -24,6 +24,16 @@ def small_crops(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage, "WINDOW", 24)
 
 
+def noted_gains(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
+    """Grows by what each gain is measured from: first over the photo, then beyond the NAFNet."""
+    seen: list[torch.Tensor] = []
+    monkeypatch.setattr(
+        stage, "decibels_gained",
+        lambda before, result, target: (seen.append(before), torch.zeros(len(before)))[1],
+    )  # fmt: skip
+    return seen
+
+
 @pytest.fixture
 def told(model: Model) -> Instructions:
     torch.manual_seed(0)
@@ -78,11 +88,7 @@ def test_an_expert_sees_what_sharpening_made_of_more_than_its_crop(
         return torch.inference_mode()(torch.full_like)(photo, 0.5)
 
     monkeypatch.setattr(sharpening, "sharpened", gray)
-    seen: list[torch.Tensor] = []
-    monkeypatch.setattr(
-        stage, "decibels_gained",
-        lambda before, result, target: (seen.append(before), torch.zeros(len(before)))[1],
-    )  # fmt: skip
+    seen = noted_gains(monkeypatch)
     options = LoopOptions(budget=1e6, max_steps=1, precision="fp32", warmup=1)
     train_refinement(
         model.scm, None, batches, told, options, tmp_path / "run", experts=("blur",), batch=4,
@@ -110,11 +116,7 @@ def test_an_expert_of_blur_sees_what_deconvolution_made(
         return torch.full_like(photo, 0.5)
 
     monkeypatch.setattr("autodir.correction.sharpening.deconvolved", gray)
-    seen: list[torch.Tensor] = []
-    monkeypatch.setattr(
-        stage, "decibels_gained",
-        lambda before, result, target: (seen.append(before), torch.zeros(len(before)))[1],
-    )  # fmt: skip
+    seen = noted_gains(monkeypatch)
     monkeypatch.setattr(stage, "SIDE", 40)
     options = LoopOptions(budget=1e6, max_steps=7, precision="fp32", warmup=1)
     train_refinement(
