@@ -65,8 +65,8 @@ SAMPLER_NAMES = ("euler", "euler_ancestral", "ddim", "dpmpp_2m", "dreamclean")
 COLOR_FIXES = ("none", "adain", "wavelet")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 TRAINING_PARTS = (
-    "text", "biqa", "locator", "head", "autoencoder", "diffusion", "correction", "sharpening",
-    "refinement", "lighting", "calibration", "adapter", "cfw", "all",
+    "text", "biqa", "locator", "head", "autoencoder", "diffusion", "correction", "clearing",
+    "sharpening", "refinement", "lighting", "calibration", "adapter", "cfw", "all",
 )  # fmt: skip
 SCALES = (1, 2, 4)
 CHAINS = ("realesrgan", "stablesr", "codeformer")
@@ -289,7 +289,9 @@ class TrainOptions(Options):
         "sft", "Of adapter: spatial feature transform or IRControlNet.", choices=ADAPTERS
     )
     experts: tuple[str, ...] = option(
-        (), "Of sharpening, refinement, lighting: train these experts alone.", text="commas"
+        (),
+        "Of clearing, sharpening, refinement, lighting: train these experts alone.",
+        text="commas",
     )
     second_order: str | None = option(
         None, "Published chain that degrades the samples of low resolution.", choices=CHAINS

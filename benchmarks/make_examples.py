@@ -48,6 +48,7 @@ SAMPLES = (
     Sample(name="dark-coffee", photo="coffee", degradation="underexposure", severity=0.6, seed=3),
     Sample(name="hazy-astronaut", photo="astronaut", degradation="haze", severity=0.6, seed=4),
     Sample(name="shaken-astronaut", photo="astronaut", degradation="blur", severity=0.4, seed=7),
+    Sample(name="wet-coffee", photo="coffee", degradation="raindrop", severity=0.55, seed=2),
     Sample(name="clean-cat", photo="chelsea", degradation=None),
 )
 

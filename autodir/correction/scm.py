@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from autodir.correction.clearing import Clearing
 from autodir.correction.lighting import Lighting
 from autodir.correction.nafnet import NAFNet
 from autodir.correction.refinement import Refinement
@@ -37,9 +38,9 @@ class StructureCorrector(nn.Module):
     and starts at g = 1, a = d = 0, where the result is the degraded photo: an untrained network
     does no harm, haze and darkness are nearly affine in the photo, and a says so in one
     multiplication. A refinement, where there is one, adds its own residual to that of the network.
-    A sharpening, where there is one, makes the photo sharper before, and shows the refinement what
-    blind deconvolution makes of it; a lighting looks at the whole result. All these need the whole
-    photo, and `correct` alone knows them.
+    A clearing, where there is one, takes off before what lies on the lens. A sharpening makes the
+    photo sharper before, and shows the refinement what blind deconvolution makes of it; a lighting
+    looks at the whole result. All these need the whole photo, and `correct` alone knows them.
 
     Args:
         network: keyword arguments of `NAFNet` but for the channels.
@@ -50,6 +51,7 @@ class StructureCorrector(nn.Module):
         refinement: keyword arguments of `Refinement`; None for a correction without.
         lighting: keyword arguments of `Lighting`; None for a correction without.
         sharpening: keyword arguments of `Sharpening`; None for a correction without.
+        clearing: keyword arguments of `Clearing`; None for a correction without.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class StructureCorrector(nn.Module):
         refinement: Mapping[str, Any] | None = None,
         lighting: Mapping[str, Any] | None = None,
         sharpening: Mapping[str, Any] | None = None,
+        clearing: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if head not in HEADS:
@@ -85,6 +88,9 @@ class StructureCorrector(nn.Module):
         self.sharpening: Sharpening | None = None
         if sharpening is not None:
             self.add_sharpening(sharpening)
+        self.clearing: Clearing | None = None
+        if clearing is not None:
+            self.add_clearing(clearing)
 
     def add_refinement(self, config: Mapping[str, Any]) -> Refinement:
         """A refinement of fresh weights, which adds nothing until it is trained."""
@@ -104,15 +110,21 @@ class StructureCorrector(nn.Module):
         self.config["sharpening"] = self.sharpening.config
         return self.sharpening
 
+    def add_clearing(self, config: Mapping[str, Any]) -> Clearing:
+        """A clearing of fresh weights, which changes nothing until it is trained."""
+        self.clearing = Clearing(**config).to(self.network.intro.weight)
+        self.config["clearing"] = self.clearing.config
+        return self.clearing
+
     @contextmanager
     def unrefined(self) -> Iterator[None]:
         """Without all experts: the network alone computes, and alone has weights."""
-        kept = self.refinement, self.lighting, self.sharpening
-        self.refinement = self.lighting = self.sharpening = None
+        kept = self.refinement, self.lighting, self.sharpening, self.clearing
+        self.refinement = self.lighting = self.sharpening = self.clearing = None
         try:
             yield
         finally:
-            self.refinement, self.lighting, self.sharpening = kept
+            self.refinement, self.lighting, self.sharpening, self.clearing = kept
 
     @property
     def instructed(self) -> bool:
@@ -197,6 +209,10 @@ class StructureCorrector(nn.Module):
             )
         if weight == 0:
             return restored.clamp(0, 1) if clamp else restored
+        if self.clearing is not None:
+            alone = restored is degraded
+            degraded = self.clearing.cleared(degraded, text.pooled, weight)
+            restored = degraded if alone else restored  # the photo stands in for a sample
         clear = degraded
         if self.sharpening is not None:
             degraded = self.sharpening.sharpened(degraded, text.pooled, weight)

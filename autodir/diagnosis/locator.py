@@ -13,24 +13,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from autodir.diagnosis.appearance import native_windows
-from autodir.imaging.color import luma
+from autodir.imaging.grain import GrainTrunk
 
-CELL = 4
-"""Side in pixels of what one figure of a map speaks of."""
 SEEN = 512
 """Longer side of the copy on which a large photo is looked at as a whole."""
 STATISTICS = 3
 """Figures of each map: mean share, mean of its strongest fiftieth, how far the peak stands out."""
 
 _STRONGEST = 50
-_STEP = 2
 
 
-class Locator(nn.Module):
-    """A dilated residual network on the photo and its high-pass.
-
-    Drops and blur are told by the grain that is missing in them. Eight-bit mantissas hide grain,
-    so the high-pass is computed in float32 and enlarged before anything is rounded.
+class Locator(GrainTrunk):
+    """Maps of the degradations from a dilated residual network on the photo and its high-pass.
 
     Args:
         degradations: number K of maps.
@@ -47,30 +41,18 @@ class Locator(nn.Module):
         inner: int = 64,
         dilations: Sequence[int] = (1, 2, 4, 8, 1, 2, 4, 1),
     ) -> None:
-        super().__init__()
+        super().__init__(width=width, inner=inner, dilations=dilations)
         self.config = {
             "degradations": degradations, "width": width, "inner": inner,
             "dilations": list(dilations),
         }  # fmt: skip
-        self.stem = nn.Sequential(
-            _convolution(8 * _STEP**2, width), _convolution(width, width),
-            _convolution(width, inner, stride=2),
-        )  # fmt: skip
-        self.body = nn.ModuleList(_convolution(inner, inner, dilation=d) for d in dilations)
         self.out = nn.Conv2d(inner, degradations, 1)
         assert self.out.bias is not None
         nn.init.constant_(self.out.bias, -2.0)
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] → logits (B, K, ⌈H/4⌉, ⌈W/4⌉)."""
-        height, width = image.shape[-2:]
-        padded = F.pad(image, (0, -width % CELL, 0, -height % CELL), mode="replicate")
-        with torch.autocast(image.device.type, enabled=False):
-            seen = F.pixel_unshuffle(_channels(padded.float()), _STEP)
-        x = self.stem(seen.to(self.out.weight.dtype))
-        for block in self.body:
-            x = x + block(x)
-        maps: Tensor = self.out(x)
+        maps: Tensor = self.out(self.features(image))
         return maps
 
     @torch.no_grad()
@@ -95,29 +77,6 @@ class Locator(nn.Module):
         whole = F.interpolate(pixels, size, mode="bicubic", antialias=True).clamp(0, 1)
         near = _statistics(self(native_windows(pixels)).float()).mean(0)
         return torch.maximum(near, _statistics(self(whole).float())[0]).flatten()
-
-
-def _convolution(into: int, out: int, *, stride: int = 1, dilation: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(into, out, 3, stride, padding=dilation, dilation=dilation, bias=False),
-        nn.BatchNorm2d(out), nn.ReLU(inplace=True),
-    )  # fmt: skip
-
-
-def _channels(image: Tensor) -> Tensor:
-    """(B, 3, H, W) → (B, 8, H, W): the photo, its high-pass, its middle band, its grain."""
-    smooth = _mean(image, 3)
-    fine = image - smooth
-    middle = luma(smooth) - _mean(luma(image), 9)
-    grain = (_mean(fine.abs().mean(1, keepdim=True), 3) + 0.002).log() + 3
-    return torch.cat([(image - 0.5) * 4, (fine * 20).clamp(-3, 3), middle * 10, grain], dim=1)
-
-
-def _mean(image: Tensor, side: int) -> Tensor:
-    """Moving average over ``side`` pixels."""
-    reach = side // 2
-    padded = F.pad(image, (reach,) * 4, mode="replicate")
-    return F.avg_pool2d(F.avg_pool2d(padded, (side, 1), 1), (1, side), 1)  # one axis at a time
 
 
 def _statistics(maps: Tensor) -> Tensor:

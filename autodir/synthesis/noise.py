@@ -1,4 +1,4 @@
-"""Noise: Gaussian in color and gray, Poisson-Gaussian sensor noise, spatially correlated noise.
+"""Noise: Gaussian in color and gray, of a sensor, of a camera's files, spatially correlated.
 
 Apart because its parameters are photometric: deviations in 8-bit units and ISO speeds.
 """
@@ -8,12 +8,24 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from autodir.imaging.color import linear_to_srgb, srgb_to_linear
+from autodir.imaging.color import (
+    linear_to_srgb,
+    luma,
+    rgb_to_ycbcr,
+    srgb_to_linear,
+    ycbcr_to_rgb,
+)
 from autodir.synthesis.draws import Draws, Fixed, Parameters, column, mask
 from autodir.synthesis.filters import gaussian, gaussian_taps
 
 # White color noise is what the denoising benchmarks add, so half of the samples have it.
-_KINDS = {"gaussian": 0.5, "gray": 0.1, "sensor": 0.25, "correlated": 0.15}
+_KINDS = {"gaussian": 0.45, "gray": 0.1, "sensor": 0.2, "correlated": 0.1, "camera": 0.15}
+
+# Of 65 crops of the PolyU pairs (training data), median and middle four fifths in flat parts: luma
+# 3.1 (1.8 to 4.9) levels, alike in neighbors by 0.35 (0.24 to 0.54), chroma half of that and alike
+# by 0.82; deviation greatest at a brightness of 0.3, three quarters of it in black, half in white.
+_BRIGHTEST_NOISE = 0.3
+_IN_BLACK, _IN_WHITE = 0.7, 0.45
 
 
 def noise(
@@ -25,23 +37,28 @@ def noise(
         clean: (B, 3, H, W) in [0, 1], sRGB-encoded.
         severity: (B,) in [0, 1].
         generator: source of all randomness.
-        fixed: ``kind`` (gaussian, gray, sensor, correlated), ``sigma`` (8-bit units; implies
-            gaussian), ``iso`` (implies sensor), ``shot`` and ``read`` (of a measured camera, in
-            linear light; imply sensor), ``spread`` (px, of correlated and sensor noise).
+        fixed: ``kind`` (gaussian, gray, sensor, correlated, camera), ``sigma`` (8-bit units;
+            implies gaussian; of camera noise, in luma where it is greatest), ``iso`` (implies
+            sensor), ``shot`` and ``read`` (of a measured camera, in linear light; imply sensor),
+            ``spread`` (px, of correlated, sensor and camera noise), ``chroma`` (0-2, share of
+            camera noise in both color differences) and ``chroma_spread`` (px; imply camera).
 
     Returns:
         Noisy image in [0, 1] and the parameters per sample.
     """
     draw = Draws(severity, generator, fixed)
-    implied = {"sigma": "gaussian", "iso": "sensor", "shot": "sensor", "read": "sensor"}
+    implied = {
+        "chroma": "camera", "chroma_spread": "camera", "sigma": "gaussian", "iso": "sensor",
+        "shot": "sensor", "read": "sensor",
+    }  # fmt: skip
     kinds = draw.kind(_KINDS, implied=implied)
     sensor, gray = mask(kinds, "sensor"), mask(kinds, "gray")
-    correlated = mask(kinds, "correlated")
-    sigma = draw.named("sigma", draw.linear(3, 50), ~sensor, (0, 255))
+    correlated, camera = mask(kinds, "correlated"), mask(kinds, "camera")
+    sigma = torch.where(camera, draw.logarithmic(2.5, 14), draw.linear(3, 50))
+    sigma = draw.named("sigma", sigma, ~sensor, (0, 255))
     iso = draw.named("iso", draw.logarithmic(400, 25600), sensor, (25, 819200))
     spread = torch.where(correlated, draw.uniform(0.5, 1.6), draw.uniform(0, 0.9))
     spread = torch.where(sensor & draw.happens(0.5), torch.zeros(1), spread)
-    spread = draw.named("spread", spread, correlated | sensor, (0, 8))
     shot, read = sensor_noise(iso, draw.randn(draw.count))
     if fixed and "shot" in fixed:
         shot = draw.named("shot", shot, sensor, (0, 1))
@@ -49,9 +66,20 @@ def noise(
         read = draw.named("read", read, sensor, (0, 1))
     standard = draw.randn(*clean.shape)
     standard[gray] = standard[gray][:, :1].expand(-1, 3, -1, -1)
-    standard = _correlate(standard, torch.where(correlated | sensor, spread, torch.zeros(1)))
+    spread = torch.where(camera, draw.uniform(0.4, 0.7), spread)
+    spread = draw.named("spread", spread, correlated | sensor | camera, (0, 8))
+    chroma = draw.named("chroma", draw.uniform(0.3, 0.7), camera, (0, 2))
+    coarse = draw.named("chroma_spread", draw.uniform(1.0, 1.8), camera, (0, 8))
+    alike = torch.where(correlated | sensor | camera, spread, torch.zeros(1))
+    differences = standard[camera, 1:]
+    standard = _correlate(standard, alike)
+    standard[camera, 1:] = _correlate(differences, coarse[camera])
     standard = standard.to(clean)
     result = clean + standard * column(sigma / 255, clean)
+    rows = camera.nonzero().flatten().to(clean.device)
+    if len(rows):
+        size = torch.stack([sigma, chroma * sigma, chroma * sigma], 1)[camera] / 255
+        result[rows] = add_camera_noise(clean[rows], standard[rows], size.to(clean))
     rows = sensor.nonzero().flatten().to(clean.device)
     if len(rows):
         light = srgb_to_linear(clean[rows])
@@ -77,6 +105,23 @@ def add_sensor_noise(light: Tensor, standard: Tensor, shot: Tensor, read: Tensor
     """
     variance = column(shot, light) * light + column(read, light)
     return light + standard * variance.sqrt()
+
+
+def add_camera_noise(clean: Tensor, standard: Tensor, size: Tensor) -> Tensor:
+    """Noise as a camera's tone curve and noise reduction leave it.
+
+    Mostly of luma, coarse in color, strongest in the darker middle tones.
+
+    Args:
+        clean: (B, 3, H, W) in [0, 1], sRGB-encoded.
+        standard: noise of unit deviation in luma and both color differences, the same shape.
+        size: its deviations at the brightness where they are greatest, (B, 3).
+    """
+    away = luma(clean) - _BRIGHTEST_NOISE
+    white = (1 - _IN_WHITE) * (away / (1 - _BRIGHTEST_NOISE)).square()
+    black = (1 - _IN_BLACK) * (away / _BRIGHTEST_NOISE).square()
+    envelope = 1 - torch.where(away > 0, white, black)
+    return ycbcr_to_rgb(rgb_to_ycbcr(clean) + envelope * size[..., None, None] * standard)
 
 
 def _correlate(standard: Tensor, spread: Tensor) -> Tensor:

@@ -177,12 +177,16 @@ class PairPool:
         pair = pairs[_integer(len(pairs), generator)]
         both = torch.stack([pair.degraded, pair.target])
         height, width = both.shape[-2:]
-        if min(height, width) < size:
-            scale = size / min(height, width)
+        shorter = min(height, width)
+        if shorter < size < 2 * shorter:  # mirrored: enlarged grain would be no grain
+            beyond = (0, max(0, size - width), 0, max(0, size - height))
+            both = F.pad(both.float(), beyond, mode="reflect")
+        elif shorter < size:
+            scale = size / shorter
             shape = (max(size, round(height * scale)), max(size, round(width * scale)))
             both = F.interpolate(both.float(), shape, mode="bicubic").clamp(0, 255).round()
-            height, width = shape
+        height, width = both.shape[-2:]
         top, left = _integer(height - size + 1, generator), _integer(width - size + 1, generator)
-        both = both[:, :, top : top + size, left : left + size].float().div_(255)
+        both = both[:, :, top : top + size, left : left + size].float() / 255
         both = turned(both, _integer(8, generator))
         return both[0], both[1]

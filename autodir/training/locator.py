@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from autodir.diagnosis.locator import CELL, Locator
+from autodir.diagnosis.locator import Locator
+from autodir.imaging.grain import CELL
 from autodir.training.batches import Batches, as_found, least_severity
 from autodir.training.loop import LoopOptions, fit
 

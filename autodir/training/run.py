@@ -34,8 +34,9 @@ SHARES: Mapping[str, float] = {
     "locator": 0.1,
     "head": 0.04,
     "autoencoder": 0.1,
-    "diffusion": 0.17,
-    "correction": 0.17,
+    "diffusion": 0.15,
+    "correction": 0.15,
+    "clearing": 0.04,
     "sharpening": 0.03,
     "refinement": 0.14,
     "lighting": 0.05,
@@ -149,7 +150,7 @@ def _run_stage(
         _recompute(model)
     run_dir = options.out / RUNS / name
     never = name not in model.training
-    started = time.time()
+    started, before = time.time(), _clocks(run_dir)
     logger.info("stage %s: %.0f s", name, budget)
     stage = Stage(
         model=model,
@@ -162,9 +163,16 @@ def _run_stage(
     )
     figures = run(stage)
     rounds = model.training.setdefault(name, [])
+    after = _clocks(run_dir)
+    moved = [clock for clock, elapsed in after.items() if elapsed != before.get(clock)]
+    # A clock goes on with the run, one that had ended included: that one is told by the new row.
+    went_on = round(sum(before.get(clock, 0.0) for clock in moved), 1) if options.resume else 0.0
+    if went_on and rounds and rounds[-1].get("seconds") == went_on:
+        rounds.pop()
+    spent = sum(after[clock] for clock in moved) if moved else time.time() - started
     rounds.append(
         {
-            "seconds": round(_elapsed(run_dir, time.time() - started), 1),
+            "seconds": round(spent, 1),
             "learning_rate": loop.learning_rate,
             "seed": options.seed,
             "photos": len(batches.photos),
@@ -187,9 +195,12 @@ def _recompute(model: Model) -> None:
         tower.set_grad_checkpointing()
 
 
-def _elapsed(run_dir: Path, seconds: float) -> float:
-    """The seconds of a stage, those before a resume included, where its loop noted them."""
-    clock = run_dir / "state.json"
-    if not clock.is_file():
-        return seconds
-    return float(json.loads(clock.read_text(encoding="utf-8"))["elapsed"])
+def _clocks(run_dir: Path) -> dict[Path, float]:
+    """The seconds that the loops of a stage have noted, those of its experts apart."""
+    folders = [run_dir, *run_dir.parent.glob(f"{run_dir.name}-*")]
+    clocks = [folder / "state.json" for folder in folders]
+    return {
+        clock: float(json.loads(clock.read_text(encoding="utf-8"))["elapsed"])
+        for clock in clocks
+        if clock.is_file()
+    }

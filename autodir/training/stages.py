@@ -34,6 +34,9 @@ from autodir.training.calibration import calibrate
 from autodir.training.cfw import BATCH as WRAPPING_BATCH
 from autodir.training.cfw import LEARNING_RATE as WRAPPING_RATE
 from autodir.training.cfw import train_wrapping
+from autodir.training.clearing import BATCH as CLEARING_BATCH
+from autodir.training.clearing import LEARNING_RATE as CLEARING_RATE
+from autodir.training.clearing import train_clearing
 from autodir.training.correction import BATCH as CORRECTION_BATCH
 from autodir.training.correction import EMPHASIS, train_correction
 from autodir.training.correction import LEARNING_RATE as CORRECTION_RATE
@@ -242,6 +245,17 @@ def _experts(
     return experts, asked
 
 
+def _clearing(stage: Stage) -> dict[str, Any]:
+    model = stage.model
+    clearing, asked = _experts(stage, model.scm.clearing, model.scm.add_clearing)
+    train_clearing(
+        model.scm, stage.batches, _instructions(model), stage.loop, stage.run_dir,
+        trunk=model.head.locator if isinstance(model.head, QualityHead) else None,
+        experts=asked, batch=stage.batch(CLEARING_BATCH), crop=stage.crop,
+    )  # fmt: skip
+    return {"experts": asked or list(clearing.experts)}
+
+
 def _refinement(stage: Stage) -> dict[str, Any]:
     model = stage.model
     refinement, asked = _experts(stage, model.scm.refinement, model.scm.add_refinement)
@@ -307,6 +321,7 @@ STAGES: Mapping[str, tuple[float, Callable[[Stage], dict[str, Any]]]] = {
     "autoencoder": (AUTOENCODER_RATE, _autoencoder),
     "diffusion": (DIFFUSION_RATE, _diffusion),
     "correction": (CORRECTION_RATE, _correction),
+    "clearing": (CLEARING_RATE, _clearing),
     "sharpening": (SHARPENING_FIT.rate, _sharpening),
     "refinement": (REFINEMENT_RATE, _refinement),
     "lighting": (LIGHTING_FIT.rate, _lighting),

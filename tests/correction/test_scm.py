@@ -327,3 +327,37 @@ def test_configuration_builds_the_same_sharpening() -> None:
     again = StructureCorrector(**module.config)
     assert again.config == module.config
     again.load_state_dict(module.state_dict())
+
+
+def cleared() -> StructureCorrector:
+    module = corrector(trained=True)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        clearing = module.add_clearing(
+            {"embed_dim": 5, "width": 8, "inner": 8, "wide": (8, 8), "dilations": (1,)}
+        )
+        out = clearing.experts["raindrop"].out
+        out.weight.data = 0.2 * torch.randn(out.weight.shape)  # type: ignore[union-attr]
+        clearing.gate.bias.data.fill_(8.0)
+    return module.eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("sampled", [True, False])
+def test_the_cleared_photo_takes_the_place_of_the_photo(sampled: bool) -> None:
+    module, degraded = cleared(), photo(seed=1)
+    restored = photo(seed=2) if sampled else degraded
+    assert module.clearing is not None
+    clear = module.clearing.cleared(degraded, TEXT.pooled)
+    assert not torch.equal(clear, degraded)
+    with module.unrefined():
+        expected = module.correct(clear, restored if sampled else clear, TEXT)
+        assert not any(name.startswith("clearing") for name in module.state_dict())
+    assert torch.equal(module.correct(degraded, restored, TEXT), expected)
+    assert torch.equal(module.correct(degraded, restored, TEXT, 0.0), restored)
+
+
+def test_configuration_builds_the_same_clearing() -> None:
+    module = cleared()
+    again = StructureCorrector(**module.config)
+    assert again.config == module.config
+    again.load_state_dict(module.state_dict())

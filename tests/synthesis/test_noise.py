@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from autodir.imaging.color import linear_to_srgb, srgb_to_linear
+from autodir.imaging.color import linear_to_srgb, rgb_to_ycbcr, srgb_to_linear
 from autodir.synthesis.noise import add_sensor_noise, noise, sensor_noise
 
 
@@ -34,6 +34,40 @@ def test_gray_noise_is_equal_in_all_channels() -> None:
     noisy, _ = noise(clean, torch.tensor([0.5]), seeded(), {"kind": "gray"})
     assert torch.equal(noisy[:, 0], noisy[:, 1])
     assert torch.equal(noisy[:, 0], noisy[:, 2])
+
+
+def test_camera_noise_is_luma_with_coarse_color() -> None:
+    clean = torch.full((1, 3, 256, 256), 0.3)
+    fixed = {"kind": "camera", "sigma": 6.0, "spread": 0.5, "chroma": 0.5, "chroma_spread": 1.2}
+    noisy, parameters = noise(clean, torch.tensor([0.5]), seeded(), fixed)
+    assert parameters[0].keys() == fixed.keys()
+    delta = (rgb_to_ycbcr(noisy) - rgb_to_ycbcr(clean))[0]
+    deviation = delta.flatten(1).std(1) * 255
+    torch.testing.assert_close(deviation, torch.tensor([6.0, 3.0, 3.0]), rtol=0.06, atol=0)
+    alike = (delta[..., 1:] * delta[..., :-1]).mean((1, 2)) / delta.square().mean((1, 2))
+    # As the PolyU pairs have it: 0.24 to 0.54 in luma, about 0.8 in color.
+    assert 0.24 < float(alike[0]) < 0.54
+    assert 0.76 < float(alike[1:].min()) <= float(alike[1:].max()) < 0.88
+
+
+def test_camera_noise_is_strongest_in_the_darker_middle_tones() -> None:
+    levels = torch.tensor([0.02, 0.3, 0.98]).view(3, 1, 1, 1)
+    clean = levels.expand(3, 3, 128, 128).contiguous()
+    fixed = {"sigma": 5.0, "chroma": 0.4}
+    delta = noise(clean, torch.full((3,), 0.5), seeded(), fixed)[0] - clean
+    black, middle, white = delta.flatten(1).std(1).tolist()
+    assert 0.5 < black / middle < 0.85
+    assert 0.3 < white / middle < 0.65
+
+
+def test_kinds_of_noise_leave_each_other_alone() -> None:
+    clean, severity = torch.full((24, 3, 16, 16), 0.4), torch.full((24,), 0.5)
+    both, parameters = noise(clean, severity, seeded())
+    kinds = [str(one["kind"]) for one in parameters]
+    assert set(kinds) == {"gaussian", "gray", "sensor", "correlated", "camera"}
+    delta = both - clean
+    for kind, one in zip(kinds, delta, strict=True):
+        assert bool((one[0] == one[1]).all()) == (kind == "gray")
 
 
 def test_correlated_noise_is_alike_in_neighbors() -> None:

@@ -147,6 +147,16 @@ def test_both_sides_of_a_pair_are_cropped_alike(tmp_path: Path, side: int) -> No
     assert not torch.equal(degraded[0], degraded[1])
 
 
+def test_a_pair_that_is_a_little_too_small_is_mirrored_and_keeps_its_grain(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 200, (30, 40, 3), dtype=np.uint8)
+    for role in ("input", "target"):
+        (tmp_path / "noise" / role).mkdir(parents=True)
+        PIL.Image.fromarray(noise).save(tmp_path / "noise" / role / "a.png")
+    degraded = PairPool(tmp_path).crops(["noise"], 48, random())[0]
+    values = {tuple(v) for v in (torch.from_numpy(noise) / 255.0).flatten(0, 1).tolist()}
+    assert {tuple(v) for v in degraded[0].flatten(1).T.tolist()} <= values
+
+
 def test_enlarged_pair_is_rounded_and_not_cut_off(tmp_path: Path) -> None:
     for role, value in (("input", 100), ("target", 101)):
         path = save(tmp_path / "noise" / role / "a.png", 7, 7, value)

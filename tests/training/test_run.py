@@ -7,18 +7,29 @@ from pathlib import Path
 import pytest
 import torch
 
-from autodir.checkpoint import Model, info, load_model, save_model, verify
+from autodir.checkpoint import RUNS, Model, info, load_model, save_model, verify
 from autodir.config import RestoreOptions, TrainOptions
 from autodir.errors import CheckpointError, ConfigError
 from autodir.pipeline import Restorer
-from autodir.training import autoencoder, biqa, cfw, correction, diffusion, locator, run, stages
+from autodir.training import (
+    autoencoder,
+    biqa,
+    cfw,
+    clearing,
+    correction,
+    diffusion,
+    locator,
+    run,
+    stages,
+)
 from autodir.training.run import SHARES, run_part
+from autodir.training.stages import Stage
 
 
 @pytest.fixture(autouse=True)
 def tiny_stages(monkeypatch: pytest.MonkeyPatch, tiny_model: Model) -> None:
     """The stages on small crops, from the tiny model instead of the small one."""
-    for stage in (autoencoder, cfw, correction, diffusion):
+    for stage in (autoencoder, cfw, clearing, correction, diffusion):
         monkeypatch.setattr(stage, "CROP", 32)
     for stage in (biqa, locator):
         monkeypatch.setattr(stage, "SIZES", (32,))
@@ -37,7 +48,7 @@ def trained(
     """A model folder that ``train all`` wrote."""
     out = tmp_path_factory.mktemp("trained") / "model"
     with pytest.MonkeyPatch.context() as patch:
-        for stage in (autoencoder, correction, diffusion):
+        for stage in (autoencoder, clearing, correction, diffusion):
             patch.setattr(stage, "CROP", 32)
         patch.setattr(biqa, "SIZES", (32,))
         patch.setattr(run, "build_small", lambda seed: copy.deepcopy(tiny_model))
@@ -114,11 +125,46 @@ def test_resume_after_a_kill_goes_on_with_the_next_stage(
         "killed",
         "diffusion",
         "correction",
+        "clearing",
         "sharpening",
         "refinement",
         "lighting",
         "calibration",
     ]
+
+
+def _write(clock: Path, elapsed: float) -> None:
+    clock.parent.mkdir(parents=True, exist_ok=True)
+    clock.write_text(json.dumps({"step": 1, "elapsed": elapsed}))
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_resumed_stage_tells_the_time_of_all_its_runs(
+    tmp_path: Path, photo_folder: Path, tiny_model: Model, monkeypatch: pytest.MonkeyPatch,
+    ended: bool,
+) -> None:  # fmt: skip
+    """Also of an expert, and of a run that had ended and is told by the new row alone."""
+    out = tmp_path / "model"
+    clock = out / RUNS / "refinement-noise" / "state.json"
+    other = out / RUNS / "refinement-rain" / "state.json"
+    spent = iter((40.0, 65.0, 7.0))
+    _write(other, 12.0)
+
+    def noted(stage: Stage) -> dict[str, object]:
+        _write(clock, next(spent))
+        return {"experts": ["noise"]}
+
+    monkeypatch.setattr(run, "build_small", lambda seed: copy.deepcopy(tiny_model))
+    monkeypatch.setitem(run.STAGES, "refinement", (1e-3, noted))  # type: ignore[arg-type]
+    train(photo_folder, out, "refinement")
+    if not ended:  # killed before its row was written
+        model = load_model(out)
+        model.training["refinement"].pop()
+        save_model(model, out)
+    train(photo_folder, out, "refinement", resume=True)
+    train(photo_folder, out, "refinement")
+    seconds = [row["seconds"] for row in load_model(out).training["refinement"]]
+    assert seconds == [65.0, 7.0]
 
 
 def test_one_part_leaves_the_others_alone(

@@ -9,7 +9,7 @@ from autodir.checkpoint import Model
 from autodir.config import TRAINING_PARTS, TrainOptions
 from autodir.diagnosis.contrastive import ContrastiveHead
 from autodir.errors import ConfigError, PromptError
-from autodir.training import correction, lighting, locator, refinement, sharpening
+from autodir.training import clearing, correction, lighting, locator, refinement, sharpening
 from autodir.training.batches import Batches
 from autodir.training.loop import LoopOptions
 from autodir.training.stages import STAGES, Recipe, Stage
@@ -114,6 +114,26 @@ def test_lighting_stage_makes_a_lighting_once_and_adds_experts(
     assert all(torch.equal(value, after[name]) for name, value in before.items())
     with pytest.raises(PromptError, match="unknown degradation 'snow'"):
         run(stage_of(model, batches, tmp_path, experts=("snow",)))
+
+
+def test_clearing_stage_makes_a_clearing_once_from_the_locator(
+    model: Model, batches: Batches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clearing, "CROP", 32)
+    locator = model.head.add_locator({"degradations": 8})  # type: ignore[operator]
+    given: list[object] = []
+    original = clearing.begin_with
+    monkeypatch.setattr(
+        clearing, "begin_with", lambda expert, trunk: (given.append(trunk), original(expert, trunk))
+    )
+    run = STAGES["clearing"][1]
+    assert run(stage_of(model, batches, tmp_path, batch=2)) == {"experts": ["raindrop"]}
+    first = model.scm.clearing
+    assert first is not None
+    assert first.experts["raindrop"].out.bias.any()  # type: ignore[union-attr]
+    run(stage_of(model, batches, tmp_path, batch=2))
+    assert model.scm.clearing is first
+    assert given == [locator]
 
 
 def test_sharpening_stage_makes_a_sharpening_once(
