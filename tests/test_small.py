@@ -33,6 +33,7 @@ def test_committed_model_is_whole_and_within_its_budget() -> None:
         ("dark-coffee", "underexposure"),
         ("hazy-astronaut", "haze"),
         ("shaken-astronaut", "blur"),
+        ("wet-coffee", "raindrop"),
     ],
 )
 def test_sample_is_recognized(restorer: Restorer, name: str, key: str) -> None:
@@ -60,6 +61,18 @@ def test_shaken_sample_becomes_sharper(restorer: Restorer) -> None:
     result = restorer.restore(EXAMPLES / "shaken-astronaut.jpg")
     assert [step.verdict for step in result.report.steps] == ["kept"]
     assert edge_strength(result.image.pixels[None]) > 1.3 * edge_strength(shaken)
+
+
+def test_drops_fade(restorer: Restorer) -> None:
+    from autodir.imaging.io import read
+
+    photos = pytest.importorskip("skimage.data")
+    clean = torch.from_numpy(photos.coffee().copy()).permute(2, 0, 1) / 255
+    wet = read(EXAMPLES / "wet-coffee.jpg").pixels
+    result = restorer.restore(EXAMPLES / "wet-coffee.jpg")
+    assert [step.degradation for step in result.report.steps] == ["raindrop"]
+    errors = [float((image - clean).square().mean()) for image in (wet, result.image.pixels)]
+    assert errors[1] < 0.75 * errors[0]
 
 
 def test_noisy_sample_comes_closer_to_the_clean_one(restorer: Restorer) -> None:

@@ -18,8 +18,8 @@ from autodir.imaging.color import (
 from autodir.synthesis.draws import Draws, Fixed, Parameters, column, mask
 from autodir.synthesis.filters import gaussian, gaussian_taps
 
-# White color noise is what the denoising benchmarks add, so half of the samples have it.
-_KINDS = {"gaussian": 0.45, "gray": 0.1, "sensor": 0.2, "correlated": 0.1, "camera": 0.15}
+# White color noise is what the denoising benchmarks add, so it has the largest share.
+_KINDS = {"gaussian": 0.4, "gray": 0.08, "sensor": 0.17, "correlated": 0.1, "camera": 0.25}
 
 # Of 65 crops of the PolyU pairs (training data), median and middle four fifths in flat parts: luma
 # 3.1 (1.8 to 4.9) levels, alike in neighbors by 0.35 (0.24 to 0.54), chroma half of that and alike

@@ -20,7 +20,7 @@ from autodir.training.notes import Notes, collect
 
 SHARE = (0.5, 0.1, 0.4)
 """One degradation, several, none. "No" is the answer that most mistakes are made with."""
-EMPHASIS = {"raindrop": 1.5, "noise": 1.5, "haze": 1.3, "underexposure": 1.3, "rain": 1.1}
+EMPHASIS = {"raindrop": 1.5, "noise": 2.5, "haze": 1.3, "underexposure": 1.3, "rain": 1.1}
 """What is missed most comes more often."""
 SIZES = (224, 288, 352)
 """Sides of the photos in pixels: large enough for the measures, small enough for thousands."""
