@@ -48,7 +48,7 @@ SAMPLES = (
     Sample(name="dark-coffee", photo="coffee", degradation="underexposure", severity=0.6, seed=3),
     Sample(name="hazy-astronaut", photo="astronaut", degradation="haze", severity=0.6, seed=4),
     Sample(name="shaken-astronaut", photo="astronaut", degradation="blur", severity=0.4, seed=7),
-    Sample(name="wet-coffee", photo="coffee", degradation="raindrop", severity=0.55, seed=2),
+    Sample(name="wet-rocket", photo="rocket", degradation="raindrop", severity=0.85, seed=3),
     Sample(name="clean-cat", photo="chelsea", degradation=None),
 )
 
@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("--model", default="small", help="model name or folder, for --sheet")
     arguments = parser.parse_args()
     if arguments.sheet:
-        make_sheet(arguments.model).save(SHEET, quality=84, optimize=True)
+        make_sheet(arguments.model).save(SHEET, quality=78, optimize=True)
         print(SHEET)
         return
     for sample in SAMPLES:

@@ -33,7 +33,7 @@ def test_committed_model_is_whole_and_within_its_budget() -> None:
         ("dark-coffee", "underexposure"),
         ("hazy-astronaut", "haze"),
         ("shaken-astronaut", "blur"),
-        ("wet-coffee", "raindrop"),
+        ("wet-rocket", "raindrop"),
     ],
 )
 def test_sample_is_recognized(restorer: Restorer, name: str, key: str) -> None:
@@ -67,9 +67,9 @@ def test_drops_fade(restorer: Restorer) -> None:
     from autodir.imaging.io import read
 
     photos = pytest.importorskip("skimage.data")
-    clean = torch.from_numpy(photos.coffee().copy()).permute(2, 0, 1) / 255
-    wet = read(EXAMPLES / "wet-coffee.jpg").pixels
-    result = restorer.restore(EXAMPLES / "wet-coffee.jpg")
+    clean = torch.from_numpy(photos.rocket().copy()).permute(2, 0, 1) / 255
+    wet = read(EXAMPLES / "wet-rocket.jpg").pixels
+    result = restorer.restore(EXAMPLES / "wet-rocket.jpg")
     assert [step.degradation for step in result.report.steps] == ["raindrop"]
     errors = [float((image - clean).square().mean()) for image in (wet, result.image.pixels)]
     assert errors[1] < 0.75 * errors[0]
