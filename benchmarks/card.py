@@ -109,12 +109,14 @@ def card(folder: Path, words: str, results: Path) -> str:
         ["part", "parameters"], [[name, f"{count:,}"] for name, count in about.parameters.items()]
     )
     low, high = chosen.get("clean_touched_interval", (0.0, 1.0))
+    found = chosen.get("degraded_found")  # unknown where the threshold has other clean photos
     threshold = (
         f"Clean threshold {calibration['clean_threshold']:.3f}, chosen on "
         f"{chosen.get('clean_photos', 0)} clean and {chosen.get('degraded_photos', 0)} degraded "
         f"views of held-out photos: {chosen.get('clean_touched', 0)} clean ones above it (95 % "
-        f"interval of the share {low:.1%} to {high:.1%}), {chosen.get('degraded_found', 0)} of the "
-        f"degraded ones found, {chosen.get('degraded_named', 0)} named rightly."
+        f"interval of the share {low:.1%} to {high:.1%}), of the degraded ones "
+        f"{'' if found is None else f'{found} found, '}{chosen.get('degraded_named', 0)} named "
+        "rightly."
     )
     parts = {
         "parameters": "\n".join(sizes),
