@@ -145,7 +145,7 @@ class Clearing(Experts):
         Raises:
             ContractError: the instruction is of another width.
         """
-        asked = [(one, share) for one, share in self.asked(instruction) if isinstance(one, Clearer)]
+        asked = self.asked_of(Clearer, instruction)
         if not asked:
             return photo
         small = shrunk(photo, SEEN).float()

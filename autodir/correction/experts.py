@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from autodir.errors import ContractError
+
+Kind = TypeVar("Kind", bound=nn.Module)
 
 LEAST_SHARE = 0.02
 """An expert that an instruction asks for by less than this is not computed at all."""
@@ -141,3 +143,7 @@ class Experts(nn.Module, ABC):
             share = shares[:, index]
             if float(share.detach().max()) >= LEAST_SHARE:
                 yield expert, share
+
+    def asked_of(self, kind: type[Kind], instruction: Tensor) -> list[tuple[Kind, Tensor]]:
+        """The same, those of one class alone."""
+        return [(one, share) for one, share in self.asked(instruction) if isinstance(one, kind)]

@@ -213,7 +213,7 @@ class Lighting(Experts):
         Raises:
             ContractError: the instruction is of another width.
         """
-        asked = [(one, share) for one, share in self.asked(instruction) if isinstance(one, Light)]
+        asked = self.asked_of(Light, instruction)
         if not asked:
             return corrected
         small = shrunk(degraded, THUMBNAIL).float()

@@ -103,9 +103,7 @@ class Sharpening(Experts):
         Raises:
             ContractError: the instruction is of another width.
         """
-        asked = [
-            (one, share) for one, share in self.asked(instruction) if isinstance(one, Sharpness)
-        ]
+        asked = self.asked_of(Sharpness, instruction)
         if not asked:
             return photo
         noted = statistics(photo)

@@ -7,7 +7,6 @@ is learnt here begins with what the locator has learnt of grain.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -23,7 +22,7 @@ from autodir.training.instructions import Instructions
 from autodir.training.locator import VISIBLE
 from autodir.training.loop import LoopOptions, fit
 from autodir.training.losses import decibels_gained, relative_error
-from autodir.training.refinement import route
+from autodir.training.refinement import route, turns
 from autodir.training.replay import Replay
 from autodir.training.samples import save_sheet
 from autodir.training.weather import grayed, weathered
@@ -78,17 +77,12 @@ def train_clearing(  # noqa: PLR0913 - the recipe in full
     clearing = corrector.clearing
     if clearing is None:
         raise ContractError("this corrector has no clearing to train")
-    keys = tuple(experts) or tuple(clearing.experts)
-    own = replace(options, budget=options.budget / len(keys))
-    for key in keys:
+    for key, own, folder in turns(clearing, experts, options, run_dir):
         expert = clearing.add_expert(key)
         assert isinstance(expert, Clearer)
         if trunk is not None and not expert.out.weight.any():
             begin_with(expert, trunk)
-        _train_expert(
-            expert, batches.alone(key), own, run_dir.with_name(f"{run_dir.name}-{key}"),
-            batch, crop or CROP,
-        )  # fmt: skip
+        _train_expert(expert, batches.alone(key), own, folder, batch, crop or CROP)
     route(clearing, instructions, options.seed)
     return corrector
 

@@ -25,7 +25,7 @@ from autodir.training.correction import restored_of
 from autodir.training.instructions import Instructions
 from autodir.training.loop import LoopOptions
 from autodir.training.notes import Fit, Learnt, Notes, collect, learn, of_width, outcome
-from autodir.training.refinement import route
+from autodir.training.refinement import route, turns
 
 logger = logging.getLogger(__name__)
 
@@ -83,15 +83,14 @@ def train_lighting(
     lighting = corrector.lighting
     if lighting is None:
         raise ContractError("this corrector has no lighting to train")
-    keys, learnt = tuple(experts) or tuple(lighting.experts), dict[str, Learnt]()
-    for key in keys:
+    learnt = dict[str, Learnt]()
+    for key, own, folder in turns(lighting, experts, options, run_dir):
         expert = lighting.renewed(key, options.seed)
         assert isinstance(expert, Light)
-        folder = run_dir.with_name(f"{run_dir.name}-{key}")
         book = _Notebook(corrector, diffusion, batches.alone(key), instructions)
         alone, notes = (
             collect(
-                take, share * options.budget / len(keys), folder / name, options.seed,
+                take, share * own.budget, folder / name, options.seed,
                 resume=options.resume, check=of_width(folder / name, len(expert.center)),
             )
             for take, share, name in (

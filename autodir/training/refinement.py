@@ -6,7 +6,7 @@ corrected crop serves many steps, and no expert sees what is another's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -87,12 +87,10 @@ def train_refinement(  # noqa: PLR0913 - the recipe in full
     refinement = corrector.refinement
     if refinement is None:
         raise ContractError("this corrector has no refinement to train")
-    keys = tuple(experts) or tuple(refinement.experts)
-    own = replace(options, budget=options.budget / len(keys))
-    for key in keys:
+    for key, own, folder in turns(refinement, experts, options, run_dir):
         _train_expert(
-            key, corrector, diffusion, batches.alone(key), instructions, own,
-            run_dir.with_name(f"{run_dir.name}-{key}"), (batch, crop or CROP, reuse),
+            key, corrector, diffusion, batches.alone(key), instructions, own, folder,
+            (batch, crop or CROP, reuse),
         )  # fmt: skip
     route(refinement, instructions, options.seed)
     return corrector
@@ -189,6 +187,26 @@ def _drawn(
     clear = sharpening.deconvolved(seen, sharper, told.pooled)
     # Copies, since what inference mode made cannot be learnt from.
     return drawn, sharper[inside].clone(), clear[inside].clone(), told
+
+
+def turns(
+    experts: Experts, chosen: Sequence[str], options: LoopOptions, run_dir: Path
+) -> Iterator[tuple[str, LoopOptions, Path]]:
+    """The experts to be trained one after the other.
+
+    Args:
+        experts: all that there are.
+        chosen: those that are trained; all of them where it is empty.
+        options: of all turns together.
+        run_dir: of the stage.
+
+    Yields:
+        A degradation, the options with its equal part of the budget, and ``<run_dir>-<key>``.
+    """
+    keys = tuple(chosen) or tuple(experts.experts)
+    own = replace(options, budget=options.budget / len(keys))
+    for key in keys:
+        yield key, own, run_dir.with_name(f"{run_dir.name}-{key}")
 
 
 def route(experts: Experts, instructions: Instructions, seed: int) -> float:

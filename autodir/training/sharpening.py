@@ -28,7 +28,7 @@ from autodir.training.batches import Batches
 from autodir.training.instructions import Instructions
 from autodir.training.loop import LoopOptions
 from autodir.training.notes import Fit, Learnt, Notes, collect, learn, of_width, outcome
-from autodir.training.refinement import route
+from autodir.training.refinement import route, turns
 from autodir.training.weather import weathered
 
 logger = logging.getLogger(__name__)
@@ -76,11 +76,11 @@ def train_sharpening(
     sharpening = corrector.sharpening
     if sharpening is None:
         raise ContractError("this corrector has no sharpening to train")
-    keys, learnt = tuple(experts) or tuple(sharpening.experts), dict[str, Learnt]()
-    for key in keys:
+    learnt = dict[str, Learnt]()
+    for key, own, folder in turns(sharpening, experts, options, run_dir):
         expert = sharpening.renewed(key, options.seed)
         assert isinstance(expert, Sharpness)
-        path = run_dir.with_name(f"{run_dir.name}-{key}") / NOTES
+        path = folder / NOTES
         source = batches.alone(key)
 
         def drawn(generator: torch.Generator, index: int, source: Batches = source) -> Notes:
@@ -88,7 +88,7 @@ def train_sharpening(
             return note(weathered(found.degraded, generator), found.target)
 
         notes = collect(
-            drawn, COLLECTING * options.budget / len(keys), path, options.seed,
+            drawn, COLLECTING * own.budget, path, options.seed,
             resume=options.resume, check=of_width(path, len(expert.center)),
         )  # fmt: skip
         expert.standardize(notes["statistics"])
