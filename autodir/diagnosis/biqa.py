@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from autodir.clip import Clip
+from autodir.diagnosis import streaks
 from autodir.diagnosis.appearance import measure
 from autodir.diagnosis.blend import Blend
 from autodir.diagnosis.calibration import Calibration
@@ -115,25 +116,25 @@ class QualityHead(nn.Module):
     def measures(self, images: Tensor) -> Tensor:
         """What a blend is told: photos (B, 3, H, W) → (B, F), on the images' device.
 
-        Classical measures, and the evidence of the locator where there is one.
+        Classical measures, the evidence of the locator where there is one, and the measures of
+        fine streaks, which a blend from before they existed does not read.
         """
         rows = []
         for image in images.detach().float().split(1):
             row = measure(image.cpu()).to(image.device)
             if self.locator is not None:
                 row = torch.cat([row, self.locator.evidence(image).to(row)])
-            rows.append(row)
+            rows.append(torch.cat([row, streaks.measure(image.cpu()).to(row)]))
         return torch.stack(rows)
 
     @property
     def evidences(self) -> int:
-        """How many of the measures, the last ones, are the locator's."""
+        """How many of the measures are the locator's; only those of streaks come after them."""
         return 0 if self.locator is None else STATISTICS * self.locator.out.out_channels
 
     def add_locator(self, config: Mapping[str, Any]) -> Locator:
-        """A locator of fresh weights; a blend reads its evidence once it is trained again."""
-        if self.locator is not None:
-            self.drop_blend()  # it has learnt from the locator of before
+        """A locator of fresh weights; there is no blend until one is trained that reads it."""
+        self.drop_blend()
         self.locator = Locator(**config).to(self.presence.weight)
         self.config["locator"] = self.locator.config
         return self.locator
@@ -292,7 +293,7 @@ class BiqaDiagnoser:
 
         Returns:
             The diagnosis; ``main`` is the most probable degradation, or None where no presence
-            reaches the clean threshold. The mixture is over it and those of `MIXED` or more, for
+            reaches its threshold. The mixture is over it and those of `MIXED` or more, for
             what is not there conditions nothing; with ``mix_clean`` over all prompts.
         """
         check_image(pixels, "pixels")
@@ -306,7 +307,7 @@ class BiqaDiagnoser:
             for index, degradation in enumerate(everything)
         }
         asked = [d for d in everything if d.key in among.keys]
-        found = [d for d in asked if presence[d.key] >= self.calibration.clean_threshold]
+        found = [d for d in asked if presence[d.key] >= self.calibration.threshold(d.key)]
         main = max(found, key=lambda d: probabilities[d.key], default=None)
         likely = [d for d in found if d is main or presence[d.key] >= MIXED]
         told = keys if self.mix_clean else [d.key for d in likely or asked] or [everything.clean]

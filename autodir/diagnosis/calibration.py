@@ -24,13 +24,15 @@ class Calibration:
 
     Attributes:
         temperature: divides the logits before the softmax.
-        clean_threshold: a degradation counts as found from this presence on; a photo where none is
-            found is clean.
+        clean_threshold: a degradation counts as found from this presence on, where it has no
+            threshold of its own; a photo where none is found is clean.
+        thresholds: those of single degradations, by key.
         presence_scale, presence_shift: Platt scaling of each degradation's presence logit, by key.
     """
 
     temperature: float = 1.0
     clean_threshold: float = 0.5
+    thresholds: Mapping[str, float] | None = None
     presence_scale: Mapping[str, float] | None = None
     presence_shift: Mapping[str, float] | None = None
 
@@ -43,7 +45,10 @@ class Calibration:
         """
         try:
             found = cls(**{key: values[key] for key in cls.__dataclass_fields__ if key in values})
-            tables = (found.presence_scale or {}, found.presence_shift or {})
+            tables = tuple(
+                table or {}
+                for table in (found.thresholds, found.presence_scale, found.presence_shift)
+            )
             figures = [found.clean_threshold, *(v for table in tables for v in table.values())]
             sound = found.temperature > 0 and all(math.isfinite(figure) for figure in figures)
         except (TypeError, AttributeError) as error:
@@ -51,6 +56,10 @@ class Calibration:
         if not sound:
             raise CheckpointError(f"malformed calibration: {found}")
         return found
+
+    def threshold(self, key: str) -> float:
+        """The presence from which on a degradation counts as found."""
+        return (self.thresholds or {}).get(key, self.clean_threshold)
 
     def presence(self, key: str, logit: float) -> float:
         """The calibrated probability that a degradation is present, from its raw logit."""

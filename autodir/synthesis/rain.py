@@ -16,7 +16,9 @@ from autodir.synthesis.filters import smooth_field
 
 _LAYERS = 4
 _BLENDS = {"screen": 0.45, "add": 0.55}
-_STYLES = {"parallel": 0.6, "crossing": 0.4}
+_STYLES = {"parallel": 0.4, "crossing": 0.25, "fine": 0.35}
+_SPREAD = {"parallel": 3.0, "crossing": 26.0, "fine": 7.0}
+"""Degrees between the layers of one shower (standard deviation)."""
 
 
 def rain(
@@ -24,13 +26,17 @@ def rain(
 ) -> tuple[Tensor, Parameters]:
     """Let it rain: O = (1 - v) · blend(B, S_1 + ... + S_n) + v · A.
 
+    The streaks of *fine* rain are short, thin and many, and its veil is thicker here than there:
+    what a long lens sees of a shower. The other styles are single drops near the camera, as the
+    public test sets have them.
+
     Args:
         clean: (B, 3, H, W) in [0, 1], sRGB-encoded.
         severity: (B,) in [0, 1].
         generator: source of all randomness.
         fixed: ``layers`` (1-4), ``angle`` (degrees from vertical), ``length`` and ``width`` (px),
             ``coverage`` (share of pixels under the streaks of one layer), ``intensity`` (0-1),
-            ``veil`` (0-1), ``kind`` (screen, add), ``style`` (parallel, crossing).
+            ``veil`` (0-1), ``kind`` (screen, add), ``style`` (parallel, crossing, fine).
 
     Returns:
         Rainy image in [0, 1] and the parameters per sample.
@@ -39,18 +45,25 @@ def rain(
     height, width = clean.shape[-2:]
     scale = max(1.0, min(height, width) / 512)
     blends, styles = draw.kind(_BLENDS), draw.kind(_STYLES, name="style")
-    extra = draw.linear(0, 2.6) + draw.uniform(0, 0.9)
-    layers = draw.named("layers", 1 + extra.floor(), None, (1, _LAYERS))
+    fine = mask(styles, "fine")
+    extra = draw.linear(0, 2.6) + draw.uniform(0, 0.9) + fine
+    layers = (1 + extra.floor()).clamp_max(_LAYERS)
+    layers = draw.named("layers", layers, None, (1, _LAYERS))
     angle = draw.named("angle", draw.randn(draw.count).clamp(-2.5, 2.5) * 17, None, (-90, 90))
-    length = draw.named("length", draw.log_uniform(10, 110) * scale, None, (1, 2000))
-    thickness = draw.named("width", draw.log_uniform(0.9, 2.6) * scale, None, (0.3, 100))
-    coverage = draw.logarithmic(0.042, 0.15) * draw.log_uniform(0.75, 1.35)
+    length = torch.where(fine, draw.log_uniform(7, 42), draw.log_uniform(10, 110))
+    length = draw.named("length", length * scale, None, (1, 2000))
+    thickness = torch.where(fine, draw.log_uniform(0.7, 1.6), draw.log_uniform(0.9, 2.6))
+    thickness = draw.named("width", thickness * scale, None, (0.3, 100))
+    coverage = torch.where(fine, draw.logarithmic(0.08, 0.22), draw.logarithmic(0.042, 0.15))
+    coverage = coverage * draw.log_uniform(0.75, 1.35)
     coverage = draw.named("coverage", coverage, None, (0, 1))
-    intensity = draw.linear(0.3, 0.72) * draw.uniform(0.8, 1.25)
+    intensity = torch.where(fine, draw.linear(0.15, 0.4), draw.linear(0.3, 0.72))
+    intensity = intensity * draw.uniform(0.8, 1.25)
     intensity = draw.named("intensity", intensity, None, (0, 1))
     fog = draw.uniform(0, 0.22) * (draw.severity - 0.5).clamp_min(0) * 2
+    fog = torch.where(fine, draw.uniform(0, 0.4) * draw.severity, fog)
     veil = draw.named("veil", fog, None, (0, 1))
-    spread = torch.where(mask(styles, "crossing"), 26.0, 3.0)
+    spread = torch.tensor([_SPREAD[style] for style in styles])
     shape = (draw.count, _LAYERS)
     # The first layer falls at the angle asked for, the others around it.
     angles = angle[:, None] + spread[:, None] * draw.randn(*shape) * (torch.arange(_LAYERS) > 0)
@@ -72,12 +85,16 @@ def rain(
         kernels = streak_kernels(lengths[rows, layer], widths[rows, layer], angles[rows, layer])
         fallen = convolve(drops.to(clean), kernels.to(clean), "zero").clamp(0, 1)
         gusts = smooth_field(seed[rows, layer, None], height, width).clamp(0, 1).to(clean)
-        streaks[rows.to(clean.device)] += fallen * (0.55 + 0.45 * gusts)
+        calm = column(torch.where(fine[rows], 0.2, 0.55), clean)
+        streaks[rows.to(clean.device)] += fallen * (calm + (1 - calm) * gusts)
     total = (streaks * column(intensity, clean)).clamp(0, 1)
     total = (total * tint.to(clean)).clamp(0, 1)
     screen = column(mask(blends, "screen"), clean) > 0
     wet = torch.where(screen, 1 - (1 - clean) * (1 - total), clean + total).clamp(0, 1)
-    amount = column(veil, clean)
+    # What a shower hides is what is far away: its transmission falls with the depth.
+    depth = smooth_field(draw.rand(draw.count, 1, 3, 3), height, width).clamp(0, 1).to(clean)
+    depth = torch.where(column(fine, clean) > 0, 0.4 + 1.2 * depth, 1.0)
+    amount = 1 - (1 - column(veil, clean)) ** depth
     return ((1 - amount) * wet + amount * column(air, clean)).clamp(0, 1), draw.parameters()
 
 

@@ -100,6 +100,7 @@ class Batches:
         emphasis: factor on how often a degradation comes alone.
         chain: a key of `autodir.synthesis.second_order.RECIPES`, which degrades the samples of low
             resolution alone in place of the usual operator.
+        turned: turn photos on their sides and heads too, before they are degraded.
     """
 
     def __init__(
@@ -112,10 +113,11 @@ class Batches:
         share: tuple[float, float, float] = (0.6, 0.3, 0.1),
         emphasis: Mapping[str, float] | None = None,
         chain: str | None = None,
+        turned: bool = True,
     ) -> None:
         self.photos, self.pairs, self.taxonomy = photos, pairs, taxonomy
         self.device, self.share = device or torch.device("cpu"), share
-        self.emphasis, self.chain = emphasis, chain
+        self.emphasis, self.chain, self.turned = emphasis, chain, turned
         self.keys = tuple(degradation.key for degradation in taxonomy)
 
     def with_share(
@@ -124,7 +126,7 @@ class Batches:
         """The same photos and pairs in other shares."""
         return Batches(
             self.photos, self.pairs, self.taxonomy, device=self.device, share=share,
-            emphasis=emphasis, chain=self.chain,
+            emphasis=emphasis, chain=self.chain, turned=self.turned,
         )  # fmt: skip
 
     def alone(self, key: str) -> Batches:
@@ -135,7 +137,14 @@ class Batches:
         """The same photos, pairs and shares, low resolution degraded by another chain."""
         return Batches(
             self.photos, self.pairs, self.taxonomy, device=self.device, share=self.share,
-            emphasis=self.emphasis, chain=chain,
+            emphasis=self.emphasis, chain=chain, turned=self.turned,
+        )  # fmt: skip
+
+    def upright(self) -> Batches:
+        """The same photos, pairs and shares, no photo turned on its side."""
+        return Batches(
+            self.photos, self.pairs, self.taxonomy, device=self.device, share=self.share,
+            emphasis=self.emphasis, chain=self.chain, turned=False,
         )  # fmt: skip
 
     def with_blind(self) -> list[Batches]:
@@ -157,7 +166,8 @@ class Batches:
         least: float = 0.0,
     ) -> Drawn:
         """A mixed batch of ``count`` crops of ``size`` pixels, of severity ``least`` or more."""
-        clean = self.photos.crops(count, size, generator, scale=scale).to(self.device)
+        clean = self.photos.crops(count, size, generator, scale=scale, upright=not self.turned)
+        clean = clean.to(self.device)
         batch = draw_batch(
             clean, generator, keys=self.keys, share=self.share, least=least, emphasis=self.emphasis
         )
@@ -190,7 +200,9 @@ class Batches:
             if single and key in self.pairs.keys and dice[index] < REAL_SHARE.get(key, 0.2):
                 chosen.append((index, key))
         if chosen:
-            degraded, target = self.pairs.crops([key for _, key in chosen], size, generator)
+            degraded, target = self.pairs.crops(
+                [key for _, key in chosen], size, generator, upright=not self.turned
+            )
             rows = torch.tensor([index for index, _ in chosen])
             drawn.degraded[rows] = degraded.to(self.device)
             drawn.target[rows] = target.to(self.device)

@@ -67,6 +67,12 @@ def _integer(high: int, generator: torch.Generator) -> int:
     return int(torch.randint(high, (), generator=generator))
 
 
+def _turn(generator: torch.Generator, upright: bool) -> int:
+    """A choice of `turned`; an upright photo is at most flipped from left to right."""
+    choice = _integer(8, generator)
+    return choice & 1 if upright else choice
+
+
 class PhotoPool:
     """Clean photos in memory as uint8.
 
@@ -103,6 +109,7 @@ class PhotoPool:
         generator: torch.Generator,
         *,
         scale: tuple[float, float] = (0.5, 1.0),
+        upright: bool = False,
     ) -> Tensor:
         """Random square crops (count, 3, size, size) in [0, 1], turned and flipped.
 
@@ -110,10 +117,13 @@ class PhotoPool:
             scale: range of the antialiased shrinking before the crop: a shrunk photo is sharper and
                 shows more of the scene. A photo too small for the drawn scale is shrunk less, or
                 enlarged to fit.
+            upright: only flip them from left to right.
         """
-        return torch.stack([self._crop(size, generator, scale) for _ in range(count)])
+        return torch.stack([self._crop(size, generator, scale, upright) for _ in range(count)])
 
-    def _crop(self, size: int, generator: torch.Generator, scale: tuple[float, float]) -> Tensor:
+    def _crop(
+        self, size: int, generator: torch.Generator, scale: tuple[float, float], upright: bool
+    ) -> Tensor:
         photo = self.photos[_integer(len(self.photos), generator)]
         height, width = photo.shape[-2:]
         factor = scale[0] + (scale[1] - scale[0]) * float(torch.rand((), generator=generator))
@@ -126,7 +136,7 @@ class PhotoPool:
         if source != size:
             crop = F.interpolate(crop[None], (size, size), mode="bicubic", antialias=True)[0]
             crop.clamp_(0, 1)
-        return turned(crop, _integer(8, generator))
+        return turned(crop, _turn(generator, upright))
 
 
 @dataclass(frozen=True)
@@ -166,13 +176,21 @@ class PairPool:
         return tuple(self.pairs)
 
     def crops(
-        self, keys: Sequence[str], size: int, generator: torch.Generator
+        self,
+        keys: Sequence[str],
+        size: int,
+        generator: torch.Generator,
+        *,
+        upright: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Aligned crops, one for each key: degraded and target, (N, 3, size, size) in [0, 1]."""
-        degraded, target = zip(*(self._crop(key, size, generator) for key in keys), strict=True)
+        drawn = (self._crop(key, size, generator, upright) for key in keys)
+        degraded, target = zip(*drawn, strict=True)
         return torch.stack(degraded), torch.stack(target)
 
-    def _crop(self, key: str, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _crop(
+        self, key: str, size: int, generator: torch.Generator, upright: bool
+    ) -> tuple[Tensor, Tensor]:
         pairs = self.pairs[key]
         pair = pairs[_integer(len(pairs), generator)]
         both = torch.stack([pair.degraded, pair.target])
@@ -188,5 +206,5 @@ class PairPool:
         height, width = both.shape[-2:]
         top, left = _integer(height - size + 1, generator), _integer(width - size + 1, generator)
         both = both[:, :, top : top + size, left : left + size].float() / 255
-        both = turned(both, _integer(8, generator))
+        both = turned(both, _turn(generator, upright))
         return both[0], both[1]

@@ -26,11 +26,11 @@ LEARNING_RATE = 3e-3
 SHARE = (0.65, 0.3, 0.05)
 """One degradation, several, none: rain and drops have to be found under blocks and noise too."""
 EMPHASIS = {
-    "raindrop": 5.0, "rain": 2.0, "haze": 1.2, "noise": 0.7, "low_resolution": 0.5,
+    "raindrop": 4.0, "rain": 4.0, "haze": 1.2, "noise": 0.7, "low_resolution": 0.5,
     "compression": 0.5,
 }  # fmt: skip
 """Scattered things are what it is for; the others are there so as not to be taken for them."""
-LEAST_SEVERITY = (0.5, 0.5, 0.1)
+LEAST_SEVERITY = (0.3, 0.4, 0.1)
 """Smallest severity at the start, the share of the budget in which it sinks, and to what."""
 VISIBLE = 0.04
 """Mean absolute change of a cell, of the range [0, 1], that counts as fully degraded."""

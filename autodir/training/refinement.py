@@ -46,6 +46,9 @@ FLOOR = 1e-4
 """Squared error that is good enough (40 dB): weak noise and compression are to be repaired too."""
 LEVELLED = frozenset({"underexposure", "rain"})
 """Where the light of the target is anybody's guess: those experts are told to keep theirs."""
+WEATHERED = {"rain": 0.5}
+"""Share of the batches with weak noise and files: a shower is photographed from afar and shown on
+the web, and its streaks are as fine as what a file leaves out."""
 ROUTED = 4096
 """Instructions that the gate is fitted on."""
 
@@ -122,7 +125,7 @@ def _train_expert(
     def make(generator: torch.Generator, progress: float) -> list[Tensor]:
         source = sources[int(torch.randint(len(sources), (), generator=generator))]
         drawn, degraded, clear, told = _drawn(
-            sharpening, source, instructions, generator, batch, side
+            sharpening, source, instructions, generator, batch, side, WEATHERED.get(key, 0.0)
         )
         restored = restored_of(diffusion, drawn, told, generator, SAMPLED)
         with corrector.unrefined():
@@ -166,11 +169,13 @@ def _drawn(
     generator: torch.Generator,
     batch: int,
     side: int,
+    files: float,
 ) -> tuple[Drawn, Tensor, Tensor, TextEmbedding]:
     """A batch, its photos as the network and as the expert sees them, and the instructions.
 
     Where there is a sharpening for them the photos are drawn larger, since a spectrum needs room,
-    and with the little noise that sharpening raises.
+    and with the little noise that sharpening raises; ``files`` is the share of other batches that
+    has it.
     """
     room = side if sharpening is None else max(side, SIDE)
     whole = source.draw(batch, room, generator)
@@ -178,6 +183,8 @@ def _drawn(
     whole = replace(whole, degraded=degraded, target=target)
     told = instructions.draw(whole.label, generator)
     if sharpening is None:
+        if files and float(torch.rand((), generator=generator)) < files:
+            whole = replace(whole, degraded=weathered(whole.degraded, generator))
         return whole, whole.degraded, whole.degraded, told
     seen = weathered(whole.degraded, generator)
     first = (room - side) // 2

@@ -31,6 +31,12 @@ def test_figures_come_back_from_their_table() -> None:
     assert Calibration.from_dict(table) == figures
 
 
+def test_own_threshold_goes_before_the_common_one() -> None:
+    figures = Calibration(clean_threshold=0.3, thresholds={"haze": 0.1})
+    assert (figures.threshold("haze"), figures.threshold("rain")) == (0.1, 0.3)
+    assert Calibration.from_dict(dataclasses.asdict(figures)) == figures
+
+
 def test_empty_table_means_the_defaults() -> None:
     assert Calibration.from_dict({}) == Calibration()
 
@@ -43,6 +49,7 @@ def test_empty_table_means_the_defaults() -> None:
         {"temperature": float("nan")},
         {"clean_threshold": None},
         {"clean_threshold": float("nan")},
+        {"thresholds": {"rain": float("nan")}},
         {"presence_scale": [1.0]},
         {"presence_shift": {"rain": "much"}},
     ],

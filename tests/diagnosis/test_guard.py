@@ -307,12 +307,13 @@ def test_what_lies_in_the_scene_is_looked_for_where_the_first_look_saw_a_trace()
         "underexposure",
         "blur",
         "low_resolution",
+        "raindrop",
     }
     assert left.clean == TAXONOMY.clean
     asked = TAXONOMY.without("haze")
     assert {one.key for one in not_ruled_out(found("noise", seen), asked)} == {
         one.key for one in asked
-    } - {"underexposure", "blur", "low_resolution"}
+    } - {"underexposure", "blur", "low_resolution", "raindrop"}
 
 
 def test_a_first_look_without_presence_rules_nothing_out() -> None:

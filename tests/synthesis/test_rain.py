@@ -63,10 +63,30 @@ def test_a_full_veil_hides_the_scene(photos: Tensor) -> None:
 
 def test_severe_rain_has_more_layers_than_mild_rain() -> None:
     clean = torch.rand(40, 3, 8, 8, generator=seeded())
-    mild = rain(clean, torch.zeros(40), seeded())[1]
-    severe = rain(clean, torch.ones(40), seeded())[1]
+    fixed = {"style": "parallel"}
+    mild = rain(clean, torch.zeros(40), seeded(), fixed)[1]
+    severe = rain(clean, torch.ones(40), seeded(), fixed)[1]
     assert {record["layers"] for record in mild} == {1.0}
     assert {record["layers"] for record in severe} == {3.0, 4.0}
+
+
+@pytest.mark.parametrize("veil", [0.0, 0.3])
+def test_fine_rain_is_thin_and_many_and_its_veil_uneven(veil: float) -> None:
+    clean = torch.full((12, 3, 96, 96), 0.2)
+    severity = torch.full((12,), 0.7)
+    wet, fine = rain(clean, severity, seeded(4), {"style": "fine", "veil": veil})
+    _, bold = rain(clean, severity, seeded(4), {"style": "parallel", "veil": veil})
+
+    def mean(records: list[dict[str, object]], name: str) -> float:
+        return sum(float(str(record[name])) for record in records) / len(records)
+
+    assert mean(fine, "width") < 0.8 * mean(bold, "width")
+    assert mean(fine, "length") < 0.7 * mean(bold, "length")
+    assert mean(fine, "coverage") > 1.2 * mean(bold, "coverage")
+    no_streaks = {"style": "fine", "veil": veil, "intensity": 0.0}
+    spread = rain(clean, severity, seeded(4), no_streaks)[0].flatten(1).std(1)
+    assert bool((spread > 0.005).all()) == (veil > 0)
+    assert float((wet - clean).min()) >= -1e-6
 
 
 def test_streak_kernels_peak_at_one_in_their_middle() -> None:

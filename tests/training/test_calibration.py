@@ -25,6 +25,8 @@ def test_figures_are_those_of_the_diagnosis(figures: dict[str, object], tiny_mod
     assert 0.1 <= read.temperature <= 10
     assert 0.2 <= read.clean_threshold <= 0.98
     assert set(read.presence_scale or {}) == set(read.presence_shift or {}) == keys
+    assert set(read.thresholds or {}) == keys
+    assert all(stage.LEAST <= value <= stage.MOST for value in (read.thresholds or {}).values())
     assert min((read.presence_scale or {}).values()) > 0
 
 
@@ -74,6 +76,21 @@ def _noise(
 ) -> tuple[Tensor, list[object]]:
     noise = torch.randn(clean.shape, generator=generator) * 0.1
     return (clean + noise).clamp(0, 1), []
+
+
+def test_every_degradation_has_its_own_tail_of_clean_photos() -> None:
+    generator = torch.Generator().manual_seed(0)
+    clean = torch.rand(2000, 3, generator=generator) * torch.tensor([0.9, 0.5, 0.05])
+    thresholds = stage._thresholds(clean)
+    touched = clean >= thresholds
+    assert 0.02 <= float(touched.any(1).float().mean()) <= stage.TOUCHED
+    assert abs(int(touched[:, 0].sum()) - int(touched[:, 1].sum())) <= 1
+    assert float(thresholds[0]) > float(thresholds[1]) > float(thresholds[2])
+    assert float(thresholds[2]) == pytest.approx(stage.LEAST, abs=1e-5)
+
+
+def test_thresholds_without_clean_photos_are_a_half() -> None:
+    assert stage._thresholds(torch.empty(0, 3)).tolist() == [0.5, 0.5, 0.5]
 
 
 def test_platt_scaling_finds_scale_and_shift() -> None:

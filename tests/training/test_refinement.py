@@ -128,6 +128,29 @@ def test_an_expert_of_blur_sees_what_deconvolution_made(
     assert len(found) == 2 * (1 + FIRST + 1)
 
 
+@pytest.mark.parametrize(("share", "expected"), [(1.0, True), (0.0, False)])
+def test_an_expert_of_fine_streaks_sees_files_too(
+    model: Model,
+    batches: Batches,
+    told: Instructions,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    share: float,
+    expected: bool,
+) -> None:
+    monkeypatch.setattr(stage, "WEATHERED", {"noise": share})
+    monkeypatch.setattr(stage, "weathered", lambda photos, generator: torch.full_like(photos, 0.5))
+    seen = noted_gains(monkeypatch)
+    options = LoopOptions(budget=1e6, max_steps=2, precision="fp32", warmup=1)
+    train_refinement(
+        model.scm, None, batches, told, options, tmp_path / "run", experts=("noise", "haze"),
+        batch=2,
+    )  # fmt: skip
+    filed = [bool((part == 0.5).all()) for part in seen]
+    assert any(filed) == expected
+    assert not all(filed)  # haze is not among them
+
+
 def test_each_expert_learns_its_own_degradation(
     model: Model,
     batches: Batches,
