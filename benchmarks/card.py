@@ -110,10 +110,16 @@ def card(folder: Path, words: str, results: Path) -> str:
     )
     low, high = chosen.get("clean_touched_interval", (0.0, 1.0))
     found = chosen.get("degraded_found")  # unknown where the threshold has other clean photos
+    own = calibration.get("thresholds")
+    levels = (
+        "Thresholds " + ", ".join(f"{key.replace('_', ' ')} {at:.2f}" for key, at in own.items())
+        if own
+        else f"Clean threshold {calibration['clean_threshold']:.3f}"
+    )
     threshold = (
-        f"Clean threshold {calibration['clean_threshold']:.3f}, chosen on "
-        f"{chosen.get('clean_photos', 0)} clean and {chosen.get('degraded_photos', 0)} degraded "
-        f"views of held-out photos: {chosen.get('clean_touched', 0)} clean ones above it (95 % "
+        f"{levels}; chosen on {chosen.get('clean_photos', 0)} clean and "
+        f"{chosen.get('degraded_photos', 0)} degraded "
+        f"views of held-out photos: {chosen.get('clean_touched', 0)} clean ones above (95 % "
         f"interval of the share {low:.1%} to {high:.1%}), of the degraded ones "
         f"{'' if found is None else f'{found} found, '}{chosen.get('degraded_named', 0)} named "
         "rightly."

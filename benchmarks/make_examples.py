@@ -5,6 +5,7 @@ Apart so that every sample can be made again, bit for bit, and its degradation i
 """
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +34,7 @@ class Sample:
         degradation: a key of the taxonomy, or None for a photo that is left as it is.
         severity: how strong, in [0, 1].
         seed: of the degradation.
+        fixed: parameters of the degradation that are not drawn.
     """
 
     name: str
@@ -40,11 +42,19 @@ class Sample:
     degradation: str | None
     severity: float = 0.0
     seed: int = 0
+    fixed: Mapping[str, float | str] | None = None
 
 
 SAMPLES = (
     Sample(name="noisy-cat", photo="chelsea", degradation="noise", severity=0.4, seed=1),
-    Sample(name="rainy-rocket", photo="rocket", degradation="rain", severity=0.45, seed=2),
+    Sample(
+        name="rainy-rocket",
+        photo="rocket",
+        degradation="rain",
+        severity=0.6,
+        seed=2,
+        fixed={"style": "fine"},
+    ),
     Sample(name="dark-coffee", photo="coffee", degradation="underexposure", severity=0.6, seed=3),
     Sample(name="hazy-astronaut", photo="astronaut", degradation="haze", severity=0.6, seed=4),
     Sample(name="shaken-astronaut", photo="astronaut", degradation="blur", severity=0.4, seed=7),
@@ -59,7 +69,7 @@ def make(sample: Sample) -> Image.Image:
     if sample.degradation is None:
         return _to_picture(clean)
     generator = torch.Generator().manual_seed(sample.seed)
-    degraded, _ = apply(sample.degradation, clean, sample.severity, generator)
+    degraded, _ = apply(sample.degradation, clean, sample.severity, generator, sample.fixed)
     return _to_picture(degraded)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -46,3 +47,20 @@ def test_card_states_the_parts_of_the_model(folder: Path, monkeypatch: pytest.Mo
     text = card.card(folder, "{{parameters}}\n{{stages}}", folder)
     assert "| unet |" in text
     assert "{{" not in text
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [({"low_resolution": 0.1, "rain": 0.456}, "low resolution 0.10, rain 0.46;"), (None, "0.320;")],
+)
+def test_card_states_the_thresholds(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, own: dict[str, float] | None, expected: str
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import card
+
+    figures = {"clean_threshold": 0.32, "thresholds": own, "chosen_on": {"clean_photos": 7}}
+    (folder / "biqa" / "calibration.json").write_text(json.dumps(figures), encoding="utf-8")
+    text = card.card(folder, "{{calibration}}", folder)
+    assert expected in text
+    assert "7 clean" in text
