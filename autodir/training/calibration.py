@@ -20,7 +20,7 @@ from autodir.imaging.color import luma
 from autodir.synthesis.operators import OPERATORS, quantize_8bit
 from autodir.training.data import PhotoPool
 
-TOUCHED = 0.03
+TOUCHED = 0.02
 """Largest share of clean photos that the thresholds let through as degraded.
 
 The guard gives a sixth of them back: of 1,193 held-out views 2.8 % had a presence of 0.35 or more,
