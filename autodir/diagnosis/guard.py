@@ -126,9 +126,9 @@ still repaired, of 40 without limits. An enlarged photo looks blurred once its e
 of thirty held-out ones 25 lie below the limit, and so do ten of 64 with blur under something else.
 A denoised photo of a good camera can look enlarged; of 24 held-out photos with noise in which low
 resolution really was, all had shown it in the first look, at 0.9 and more. Seven of sixty denoised
-ones looked as if through drops, which grain hides: of forty with noise alone none shows more than
-this limit in the first look, and of forty with drops under noise hardly a third do, but what is
-drawn over a photo without drops costs all that have none.
+ones looked as if through drops, which grain hides: of forty with noise alone one lies above the
+limit in the first look (0.033), of forty with drops under noise seven do. What the others lose is
+rarer than a repair of drops that are not there.
 """
 
 
