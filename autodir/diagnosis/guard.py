@@ -89,6 +89,7 @@ _LOOKED_AT = 2**20
 UNCOVERED: Mapping[str, frozenset[str]] = {
     "noise": frozenset({"compression", "low_resolution", "blur"}),
     "underexposure": frozenset({"noise", "compression", "low_resolution", "blur"}),
+    "rain": frozenset({"haze"}),
 }
 """Side effects that say nothing of harm, by what was repaired.
 
@@ -96,7 +97,8 @@ Without its grain a photo is as smooth between its edges as a compressed or enla
 like one to the measures: of seven held-out photos with noise, four were taken back for it, each of
 them 4 to 10 dB better than it came. What lay in the dark is seen only when there is light: of 33
 held-out dark photos 24 looked noisy, compressed or enlarged after a repair of 11 dB in the mean;
-the two that it had made worse did not. A later round takes care of what is really there.
+the two that it had made worse did not. A shower has a veil of its own, which is called haze once
+its streaks are gone. A later round takes care of what is really there.
 """
 
 NEVER_ADDED = frozenset({"raindrop"})
@@ -131,6 +133,13 @@ limit in the first look (0.033), of forty with drops under noise seven do. What 
 rarer than a repair of drops that are not there.
 """
 
+
+VEILED_BY: Mapping[str, tuple[str, float]] = {"haze": ("rain", 0.5)}
+"""What needs no trace in the first look where something else had at least this presence in it.
+
+Rain is learnt with a veil of its own: hazy photos under rain show a presence of haze of 0.00 to
+0.18 before the streaks are gone, and 0.8 afterwards.
+"""
 
 COVERS: Mapping[str, frozenset[str]] = {
     "low_resolution": frozenset({"blur"}),
@@ -263,7 +272,8 @@ def not_ruled_out(first: Diagnosis, among: Taxonomy) -> Taxonomy:
     unseen = [
         one for one in among if first.presence.get(one.key, 1.0) < LEAST_TRACE.get(one.key, 0.0)
     ]
-    return among.without(*unseen)
+    hidden = {key for key, (by, least) in VEILED_BY.items() if first.presence.get(by, 0.0) >= least}
+    return among.without(*(one for one in unseen if one.key not in hidden))
 
 
 def left_after(repaired: str, among: Taxonomy, *, covered: bool = True) -> Taxonomy:

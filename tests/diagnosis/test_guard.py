@@ -316,6 +316,14 @@ def test_what_lies_in_the_scene_is_looked_for_where_the_first_look_saw_a_trace()
     } - {"underexposure", "blur", "low_resolution", "raindrop"}
 
 
+@pytest.mark.parametrize(("rain", "expected"), [(0.6, True), (0.4, False)])
+def test_haze_behind_rain_needs_no_trace(rain: float, expected: bool) -> None:
+    seen = dict.fromkeys((one.key for one in TAXONOMY), 0.0) | {"rain": rain}
+    left = {one.key for one in not_ruled_out(found("rain", seen), TAXONOMY)}
+    assert ("haze" in left) == expected
+    assert "underexposure" not in left
+
+
 def test_a_first_look_without_presence_rules_nothing_out() -> None:
     assert not_ruled_out(found("noise", {}), TAXONOMY) == TAXONOMY
 
