@@ -25,6 +25,8 @@ _CELL = 32
 _DIRECTIONS = 16
 _UPRIGHT = math.pi / 4 + 1e-6
 """Rain falls: its lines lean by no more than this."""
+_FLOOR = (0.05 * LEVEL) ** 2
+"""Power below which lines cannot be told from an even photo."""
 _QUIET = 0.2
 """Share of the neighborhoods, those with the least lines, that are not asked."""
 
@@ -62,7 +64,7 @@ def _of_scale(gray: Tensor, deviation: float) -> Tensor:
     angle = torch.arange(_DIRECTIONS) * (math.pi / _DIRECTIONS)
     cc, ss, cs = angle.cos().square(), angle.sin().square(), 2 * angle.cos() * angle.sin()
     form = torch.stack([cc * cc, ss * ss, cs * cs, 2 * cc * ss, 2 * cc * cs, 2 * ss * cs], dim=1)
-    power = (form @ moments).clamp_min(0) + (0.05 * LEVEL) ** 2  # directions, neighborhoods
+    power = (form @ moments).clamp_min(0) + _FLOOR  # directions, neighborhoods
     total = power.mean(0)
     asked = total >= quantiles(total, (_QUIET,))
     relative = (power / total)[:, asked]
@@ -74,7 +76,7 @@ def _of_scale(gray: Tensor, deviation: float) -> Tensor:
     agreeing = torch.minimum(away, _DIRECTIONS - away) <= 1
     lines = -(cc[best] * across + cs[best] * aslant + ss[best] * down)
     bright, dark = (_mean(F.relu(sign * lines).square(), side) for sign in (1, -1))
-    brighter = ((bright + (0.05 * LEVEL) ** 2) / (dark + (0.05 * LEVEL) ** 2)).log()[asked]
+    brighter = ((bright + _FLOOR) / (dark + _FLOOR)).log()[asked]
     return torch.cat([
         typical[best].log()[None],
         typical[~upright].max().log()[None],

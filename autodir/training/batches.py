@@ -5,6 +5,7 @@ Apart from the pools, because here stands what share each kind of sample has.
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -124,10 +125,9 @@ class Batches:
         self, share: tuple[float, float, float], emphasis: Mapping[str, float] | None = None
     ) -> Batches:
         """The same photos and pairs in other shares."""
-        return Batches(
-            self.photos, self.pairs, self.taxonomy, device=self.device, share=share,
-            emphasis=emphasis, chain=self.chain, turned=self.turned,
-        )  # fmt: skip
+        other = copy.copy(self)
+        other.share, other.emphasis = share, emphasis
+        return other
 
     def alone(self, key: str) -> Batches:
         """The same photos and pairs with one degradation and nothing else."""
@@ -135,17 +135,15 @@ class Batches:
 
     def with_chain(self, chain: str | None) -> Batches:
         """The same photos, pairs and shares, low resolution degraded by another chain."""
-        return Batches(
-            self.photos, self.pairs, self.taxonomy, device=self.device, share=self.share,
-            emphasis=self.emphasis, chain=chain, turned=self.turned,
-        )  # fmt: skip
+        other = copy.copy(self)
+        other.chain = chain
+        return other
 
     def upright(self) -> Batches:
         """The same photos, pairs and shares, no photo turned on its side."""
-        return Batches(
-            self.photos, self.pairs, self.taxonomy, device=self.device, share=self.share,
-            emphasis=self.emphasis, chain=self.chain, turned=False,
-        )  # fmt: skip
+        other = copy.copy(self)
+        other.turned = False
+        return other
 
     def with_blind(self) -> list[Batches]:
         """Sources to choose from for each batch: half of them as they are, half with blind chains.

@@ -185,7 +185,7 @@ def _thresholds(clean: Tensor) -> Tensor:
         if float((clean > values).any(1).float().mean()) > TOUCHED:
             break
         chosen = values
-    return (chosen + 1e-6).clamp(LEAST, MOST)
+    return (chosen + 1e-6).clamp_max(MOST)
 
 
 def _wilson(successes: int, count: int, z: float = 1.96) -> tuple[float, float]:
