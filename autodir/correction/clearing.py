@@ -124,7 +124,7 @@ class Clearing(Experts):
         }  # fmt: skip
         super().__init__(embed_dim, experts, shape)
 
-    def fresh(self) -> Clearer:
+    def fresh(self, key: str) -> Clearer:
         """An expert of fresh weights, which changes nothing."""
         config = self.config
         eighth, sixteenth = config["wide"]

@@ -99,18 +99,18 @@ class Experts(nn.Module, ABC):
         self.gate = nn.Linear(embed_dim, len(experts))
         nn.init.zeros_(self.gate.weight)
         nn.init.constant_(self.gate.bias, _SHUT)
-        self.experts = nn.ModuleDict({key: self.fresh() for key in experts})
+        self.experts = nn.ModuleDict({key: self.fresh(key) for key in experts})
 
     @abstractmethod
-    def fresh(self) -> nn.Module:
-        """An expert of fresh weights, which changes nothing."""
+    def fresh(self, key: str) -> nn.Module:
+        """An expert of fresh weights for a degradation, which changes nothing."""
 
     def add_expert(self, key: str) -> nn.Module:
         """The expert of a degradation; a fresh one, not asked for yet, where it has none."""
         known = list(self.experts)
         if key not in known:
             old = self.gate
-            self.experts[key] = self.fresh().to(old.weight)
+            self.experts[key] = self.fresh(key).to(old.weight)
             self.gate = nn.Linear(self.embed_dim, len(known) + 1).to(old.weight)
             with torch.no_grad():
                 self.gate.weight.zero_()[: len(known)] = old.weight
@@ -123,7 +123,7 @@ class Experts(nn.Module, ABC):
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             expert = self.add_expert(key)
-            expert.load_state_dict(self.fresh().state_dict())
+            expert.load_state_dict(self.fresh(key).state_dict())
         return expert
 
     def shares(self, instruction: Tensor) -> Tensor:

@@ -184,7 +184,7 @@ class Lighting(Experts):
         shape = {"hidden": hidden, "members": members, "dropout": dropout}
         super().__init__(embed_dim, experts, shape)
 
-    def fresh(self) -> Light:
+    def fresh(self, key: str) -> Light:
         """An expert of fresh weights, which changes nothing."""
         config = self.config
         return Light(config["hidden"], config["members"], config["dropout"])

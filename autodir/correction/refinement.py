@@ -7,7 +7,8 @@ arXiv:1710.04026) that nothing else disturbs, and hardly in hours by one that al
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,11 @@ STEP = 2
 """Space-to-depth factor: four pixels of the photo in one of the features."""
 EXPERTS = ("noise", "compression", "low_resolution", "underexposure", "rain")
 """The degradations that have one by default: those that it learns within minutes."""
+SHAPES: Mapping[str, Mapping[str, Any]] = {
+    key: {"dilations": [1, 1, 2, 2, 1, 4, 4, 1]} for key in ("low_resolution", "rain")
+}
+"""Experts that are deeper than the others: bands of rain are wider than grain, and what was
+enlarged has pixels as large as the factor."""
 
 _CENTER, _SPREAD = 0.45, 4.0
 _RESIDUAL = 0.3
@@ -94,6 +100,7 @@ class Refinement(Experts):
         experts: the degradations that have one.
         width: channels of each expert.
         dilations: blocks of each expert.
+        shapes: width or dilations of those that have others.
     """
 
     def __init__(
@@ -103,12 +110,17 @@ class Refinement(Experts):
         experts: Sequence[str] = EXPERTS,
         width: int = 48,
         dilations: Sequence[int] = (1, 1, 2, 2, 1),
+        shapes: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
-        super().__init__(embed_dim, experts, {"width": width, "dilations": list(dilations)})
+        shape: dict[str, Any] = {"width": width, "dilations": list(dilations)}
+        if shapes:
+            shape["shapes"] = {key: dict(own) for key, own in shapes.items()}
+        super().__init__(embed_dim, experts, shape)
 
-    def fresh(self) -> Expert:
-        """An expert of fresh weights, which adds nothing."""
-        return Expert(int(self.config["width"]), self.config["dilations"])
+    def fresh(self, key: str) -> Expert:
+        """An expert of fresh weights for a degradation, which adds nothing."""
+        common = {name: self.config[name] for name in ("width", "dilations")}
+        return Expert(**{**common, **self.config.get("shapes", {}).get(key, {})})
 
     @property
     def reach(self) -> int:

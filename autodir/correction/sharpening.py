@@ -83,7 +83,7 @@ class Sharpening(Experts):
         shape = {"hidden": hidden, "members": members, "dropout": dropout}
         super().__init__(embed_dim, experts, shape)
 
-    def fresh(self) -> Sharpness:
+    def fresh(self, key: str) -> Sharpness:
         """An expert of fresh weights, which changes nothing."""
         config = self.config
         return Sharpness(config["hidden"], config["members"], config["dropout"])

@@ -37,7 +37,8 @@ WINDOW = 72
 BATCH = 16
 LEARNING_RATE = 1.2e-3
 SAMPLED = 0.85
-"""Share of the batches with sampled images; in the others the degraded photo takes their place."""
+"""Share of the batches with sampled images, where rounds draw samples; in the others the degraded
+photo takes their place."""
 REUSED = 10
 """Steps for each new batch: a step sees a third of a crop."""
 RARER = 3
@@ -49,6 +50,8 @@ LEVELLED = frozenset({"underexposure", "rain"})
 WEATHERED = {"rain": 0.5}
 """Share of the batches with weak noise and files: a shower is photographed from afar and shown on
 the web, and its streaks are as fine as what a file leaves out."""
+SCALE = {"low_resolution": (0.25, 1.0)}
+"""How much photos are shrunk before the crop: small pictures show whole scenes, finer than most."""
 ROUTED = 4096
 """Instructions that the gate is fitted on."""
 
@@ -119,15 +122,17 @@ def _train_expert(
     if sharpening is not None and reuse > 1:
         reuse *= RARER
     window = min(WINDOW, side)
+    sampled = SAMPLED if instructions.taxonomy.get(key).sampled else 0.0
     sources = batches.with_blind()
 
     @torch.no_grad()
     def make(generator: torch.Generator, progress: float) -> list[Tensor]:
         source = sources[int(torch.randint(len(sources), (), generator=generator))]
         drawn, degraded, clear, told = _drawn(
-            sharpening, source, instructions, generator, batch, side, WEATHERED.get(key, 0.0)
-        )
-        restored = restored_of(diffusion, drawn, told, generator, SAMPLED)
+            sharpening, source, instructions, generator, batch, side, WEATHERED.get(key, 0.0),
+            SCALE.get(key, (0.5, 1.0)),
+        )  # fmt: skip
+        restored = restored_of(diffusion, drawn, told, generator, sampled)
         with corrector.unrefined():
             corrected = restored + corrector(degraded, restored, told.pooled)
         target = levelled(drawn.target, corrected) if key in LEVELLED else drawn.target
@@ -170,15 +175,16 @@ def _drawn(
     batch: int,
     side: int,
     files: float,
+    scale: tuple[float, float],
 ) -> tuple[Drawn, Tensor, Tensor, TextEmbedding]:
     """A batch, its photos as the network and as the expert sees them, and the instructions.
 
     Where there is a sharpening for them the photos are drawn larger, since a spectrum needs room,
     and with the little noise that sharpening raises; ``files`` is the share of other batches that
-    has it.
+    has it; ``scale`` is how much photos are shrunk first.
     """
     room = side if sharpening is None else max(side, SIDE)
-    whole = source.draw(batch, room, generator)
+    whole = source.draw(batch, room, generator, scale=scale)
     degraded, target = grayed(whole.degraded, whole.target, generator)
     whole = replace(whole, degraded=degraded, target=target)
     told = instructions.draw(whole.label, generator)

@@ -16,6 +16,7 @@ import torch
 from autodir.checkpoint import Model
 from autodir.config import TrainOptions
 from autodir.correction.experts import Experts
+from autodir.correction.refinement import SHAPES
 from autodir.diagnosis.biqa import QualityHead
 from autodir.diffusion.adapters import build_adapter
 from autodir.diffusion.wrapping import FeatureWrapping
@@ -258,7 +259,11 @@ def _clearing(stage: Stage) -> dict[str, Any]:
 
 def _refinement(stage: Stage) -> dict[str, Any]:
     model = stage.model
-    refinement, asked = _experts(stage, model.scm.refinement, model.scm.add_refinement)
+    refinement, asked = _experts(
+        stage,
+        model.scm.refinement,
+        lambda config: model.scm.add_refinement({**config, "shapes": SHAPES}),
+    )
     train_refinement(
         model.scm, model.latent_diffusion(), stage.batches, _instructions(model), stage.loop,
         stage.run_dir, experts=asked, batch=stage.batch(REFINEMENT_BATCH), crop=stage.crop,

@@ -11,7 +11,7 @@ from autodir.errors import ContractError
 class Scales(Experts):
     """Experts that multiply by a number of their own."""
 
-    def fresh(self) -> nn.Module:
+    def fresh(self, key: str) -> nn.Module:
         return nn.Conv2d(1, 1, 1, bias=False)
 
     def total(self, x: Tensor, told: Tensor) -> Tensor:

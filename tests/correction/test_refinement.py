@@ -1,5 +1,8 @@
 """The experts: where they start, who asks for them, how far they look."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -8,12 +11,19 @@ from autodir.correction.experts import LEAST_SHARE
 from autodir.correction.refinement import Refinement
 from autodir.errors import ContractError
 
+DEEPER = {"noise": {"dilations": (1, 2, 4), "width": 12}}
 
-def refinement(*, trained: bool = True, dilations: tuple[int, ...] = (1, 2)) -> Refinement:
+
+def refinement(
+    *, trained: bool = True, dilations: tuple[int, ...] = (1, 2),
+    shapes: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Refinement:  # fmt: skip
     """A small one; ``trained``: endings that do something, and +1 asks for noise, -1 for rain."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        module = Refinement(embed_dim=5, experts=("noise", "rain"), width=8, dilations=dilations)
+        module = Refinement(
+            embed_dim=5, experts=("noise", "rain"), width=8, dilations=dilations, shapes=shapes
+        )
         if trained:
             for expert in module.experts.values():
                 expert.ending.weight.data = torch.randn(expert.ending.weight.shape) * 0.1
@@ -36,9 +46,10 @@ def test_fresh_refinement_adds_exactly_nothing() -> None:
     assert not module.experts["noise"](*three(16, 16)).any()
 
 
+@pytest.mark.parametrize("shapes", [None, DEEPER])
 @pytest.mark.parametrize("size", [(1, 1), (3, 7), (1, 50), (33, 18)])
-def test_any_size_is_refined(size: tuple[int, int]) -> None:
-    result = refinement()(*three(*size), TOLD)
+def test_any_size_is_refined(size: tuple[int, int], shapes: Any) -> None:
+    result = refinement(shapes=shapes)(*three(*size), TOLD)
     assert result.shape == (2, 3, *size)
     assert bool(torch.isfinite(result).all())
 
@@ -77,9 +88,10 @@ def test_photos_of_a_batch_do_not_know_of_each_other() -> None:
     torch.testing.assert_close(both, alone)
 
 
+@pytest.mark.parametrize("shapes", [None, DEEPER])
 @pytest.mark.parametrize("dilations", [(1,), (1, 2), (1, 4, 1)])
-def test_reach_is_how_far_a_pixel_is_felt(dilations: tuple[int, ...]) -> None:
-    module = refinement(dilations=dilations)
+def test_reach_is_how_far_a_pixel_is_felt(dilations: tuple[int, ...], shapes: Any) -> None:
+    module = refinement(dilations=dilations, shapes=shapes)
     side = 2 * module.reach + 24
     images = three(side, side)
     changed = [image.clone() for image in images]
@@ -110,9 +122,19 @@ def test_instruction_of_another_width_is_refused() -> None:
         refinement()(*three(8, 8), torch.ones(2, 6))
 
 
-def test_configuration_builds_the_same_network() -> None:
-    module = refinement()
+@pytest.mark.parametrize("shapes", [None, DEEPER])
+def test_configuration_builds_the_same_network(shapes: Any) -> None:
+    module = refinement(shapes=shapes)
     again = Refinement(**module.config)
     again.load_state_dict(module.state_dict())
     assert again.config == module.config
     assert torch.equal(again(*three(8, 8), TOLD), module(*three(8, 8), TOLD))
+
+
+def test_an_expert_may_have_a_shape_of_its_own() -> None:
+    module = refinement(shapes=DEEPER | {"haze": {"dilations": (1,)}})
+    noise, rain, haze = (module.add_expert(key) for key in ("noise", "rain", "haze"))
+    assert (noise.intro.out_channels, len(noise.body)) == (12, 3)
+    assert (rain.intro.out_channels, len(rain.body)) == (8, 2)
+    assert (haze.intro.out_channels, len(haze.body)) == (8, 1)
+    assert module.reach == noise.reach > rain.reach > haze.reach

@@ -1,6 +1,7 @@
 """The refinement stage trains the experts alone, each on its degradation, and their gate."""
 
 import copy
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,32 @@ def test_stage_changes_the_refinement_alone(
     for key in ("noise", "haze"):
         assert (tmp_path / f"run-{key}" / "samples.png").is_file()
         assert "beyond_db" in (tmp_path / f"run-{key}" / "losses.csv").read_text()
+
+
+def test_where_rounds_draw_no_samples_none_are_drawn_in_training(
+    model: Model,
+    batches: Batches,
+    told: Instructions,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shares: list[float] = []
+    original = stage.restored_of
+    monkeypatch.setattr(
+        stage, "restored_of",
+        lambda *given: (shares.append(given[-1]), original(*given))[1],
+    )  # fmt: skip
+    told.taxonomy = dataclasses.replace(
+        told.taxonomy,
+        degradations=tuple(
+            dataclasses.replace(one, sampled=one.key != "haze") for one in told.taxonomy
+        ),
+    )
+    options = LoopOptions(budget=1e6, max_steps=1, warmup=1)
+    train_refinement(
+        model.scm, model.latent_diffusion(), batches, told, options, tmp_path / "run", batch=2
+    )
+    assert set(shares) == {stage.SAMPLED, 0.0}
 
 
 @pytest.mark.parametrize("reuse", [1, 10])
