@@ -15,9 +15,11 @@ from autodir.synthesis.draws import Draws, Fixed, Parameters, column, mask
 from autodir.synthesis.filters import smooth_field
 
 _LAYERS = 4
+_HALF = math.sqrt(2 * math.log(2))
+"""Half of the width at half of the peak of a Gaussian, in its deviations."""
 _BLENDS = {"screen": 0.45, "add": 0.55}
-_STYLES = {"parallel": 0.4, "crossing": 0.25, "fine": 0.35}
-_SPREAD = {"parallel": 3.0, "crossing": 26.0, "fine": 7.0}
+_STYLES = {"parallel": 0.32, "crossing": 0.2, "fine": 0.3, "dense": 0.18}
+_SPREAD = {"parallel": 3.0, "crossing": 26.0, "fine": 7.0, "dense": 9.0}
 """Degrees between the layers of one shower (standard deviation)."""
 
 
@@ -27,8 +29,9 @@ def rain(
     """Let it rain: O = (1 - v) · blend(B, S_1 + ... + S_n) + v · A.
 
     The streaks of *fine* rain are short, thin and many, and its veil is thicker here than there:
-    what a long lens sees of a shower. The other styles are single drops near the camera, as the
-    public test sets have them.
+    what a long lens sees of a shower. *Dense* rain hides half of the photo and more behind bands
+    of even opacity, as a lens that is in focus on the drops shows them. The other styles are single
+    drops near the camera.
 
     Args:
         clean: (B, 3, H, W) in [0, 1], sRGB-encoded.
@@ -36,7 +39,8 @@ def rain(
         generator: source of all randomness.
         fixed: ``layers`` (1-4), ``angle`` (degrees from vertical), ``length`` and ``width`` (px),
             ``coverage`` (share of pixels under the streaks of one layer), ``intensity`` (0-1),
-            ``veil`` (0-1), ``kind`` (screen, add), ``style`` (parallel, crossing, fine).
+            ``veil`` (0-1), ``kind`` (screen, add), ``style`` (parallel, crossing, fine,
+            dense).
 
     Returns:
         Rainy image in [0, 1] and the parameters per sample.
@@ -45,7 +49,7 @@ def rain(
     height, width = clean.shape[-2:]
     scale = max(1.0, min(height, width) / 512)
     blends, styles = draw.kind(_BLENDS), draw.kind(_STYLES, name="style")
-    fine = mask(styles, "fine")
+    fine, dense = mask(styles, "fine"), mask(styles, "dense")
     extra = draw.linear(0, 2.6) + draw.uniform(0, 0.9) + fine
     layers = (1 + extra.floor()).clamp_max(_LAYERS)
     layers = draw.named("layers", layers, None, (1, _LAYERS))
@@ -53,9 +57,10 @@ def rain(
     length = torch.where(fine, draw.log_uniform(7, 42), draw.log_uniform(10, 110))
     length = draw.named("length", length * scale, None, (1, 2000))
     thickness = torch.where(fine, draw.log_uniform(0.7, 1.6), draw.log_uniform(0.9, 2.6))
+    thickness = torch.where(dense, (thickness / 0.9) ** 2, thickness)
     thickness = draw.named("width", thickness * scale, None, (0.3, 100))
     coverage = torch.where(fine, draw.logarithmic(0.08, 0.22), draw.logarithmic(0.042, 0.15))
-    coverage = coverage * draw.log_uniform(0.75, 1.35)
+    coverage = coverage * torch.where(dense, 2.0, 1.0) * draw.log_uniform(0.75, 1.35)
     coverage = draw.named("coverage", coverage, None, (0, 1))
     intensity = torch.where(fine, draw.linear(0.15, 0.4), draw.linear(0.3, 0.72))
     intensity = intensity * draw.uniform(0.8, 1.25)
@@ -82,7 +87,9 @@ def rain(
         drops = torch.where(level < 1, 0.35 + 0.65 * level, 0.0)
         if not len(rows):
             break
-        kernels = streak_kernels(lengths[rows, layer], widths[rows, layer], angles[rows, layer])
+        kernels = streak_kernels(
+            lengths[rows, layer], widths[rows, layer], angles[rows, layer], dense[rows]
+        )
         fallen = convolve(drops.to(clean), kernels.to(clean), "zero").clamp(0, 1)
         gusts = smooth_field(seed[rows, layer, None], height, width).clamp(0, 1).to(clean)
         calm = column(torch.where(fine[rows], 0.2, 0.55), clean)
@@ -98,13 +105,16 @@ def rain(
     return ((1 - amount) * wet + amount * column(air, clean)).clamp(0, 1), draw.parameters()
 
 
-def streak_kernels(length: Tensor, width: Tensor, angle: Tensor) -> Tensor:
+def streak_kernels(
+    length: Tensor, width: Tensor, angle: Tensor, blunt: Tensor | None = None
+) -> Tensor:
     """Streaks as kernels of peak 1: a line with tapered ends and a Gaussian cross-section.
 
     Args:
         length: (N,) pixels.
         width: (N,) full width at half maximum in pixels.
         angle: (N,) degrees from vertical; positive leans to the right at the top.
+        blunt: (N,) those of even opacity up to their edges, by default none.
 
     Returns:
         (N, k, k), not normalized: the peak is the streak's opacity.
@@ -115,7 +125,10 @@ def streak_kernels(length: Tensor, width: Tensor, angle: Tensor) -> Tensor:
     radians = (angle * (math.pi / 180))[:, None, None]
     along = x * radians.sin() - y * radians.cos()
     across = x * radians.cos() + y * radians.sin()
-    sigma = (width / 2.355).clamp_min(0.3)[:, None, None]
+    sigma = (width / (2 * _HALF)).clamp_min(0.3)[:, None, None]
     half = (length / 2).clamp_min(0.5)[:, None, None]
-    taper = ((1 - along.abs() / half) * 2.5).clamp(0, 1)
-    return taper * torch.exp(-0.5 * (across / sigma).square())
+    sharp = torch.zeros_like(half, dtype=torch.bool) if blunt is None else blunt[:, None, None]
+    taper = ((1 - along.abs() / half) * torch.where(sharp, 8.0, 2.5)).clamp(0, 1)
+    # Half of the peak at half of the width, whatever the exponent is.
+    falling = (across / (_HALF * sigma)).abs() ** torch.where(sharp, 8.0, 2.0)
+    return taper * torch.exp(-math.log(2) * falling)

@@ -89,6 +89,30 @@ def test_fine_rain_is_thin_and_many_and_its_veil_uneven(veil: float) -> None:
     assert float((wet - clean).min()) >= -1e-6
 
 
+def test_dense_rain_hides_much_behind_bands_of_even_opacity() -> None:
+    clean = torch.full((12, 3, 96, 96), 0.2)
+    severity = torch.full((12,), 0.9)
+
+    def covered(style: str) -> float:
+        wet = rain(clean, severity, seeded(4), {"style": style, "veil": 0.0})[0]
+        return float((wet - clean > 0.2).float().mean())
+
+    assert covered("dense") > 0.4
+    assert covered("dense") > 1.5 * max(covered("parallel"), covered("fine"))
+
+
+def test_blunt_streaks_are_as_wide_and_have_edges() -> None:
+    figures = torch.tensor([30.0]), torch.tensor([9.0]), torch.tensor([0.0])
+    soft, blunt = (streak_kernels(*figures, torch.tensor([edges]))[0] for edges in (False, True))
+    middle = soft.shape[-1] // 2
+    across = blunt[middle, middle:]  # half of the width is 4.5 pixels
+    torch.testing.assert_close(soft, streak_kernels(*figures)[0])
+    assert float(across[3]) > 0.95
+    assert float(across[4]) > 0.5 > float(across[5])
+    assert float(across[6]) < 0.05 < float(soft[middle, middle + 6])
+    assert float(blunt[middle - 12, middle]) == 1 > float(soft[middle - 12, middle])
+
+
 def test_streak_kernels_peak_at_one_in_their_middle() -> None:
     kernels = streak_kernels(
         torch.tensor([11.0, 40.0]), torch.tensor([1.0, 2.5]), torch.tensor([0.0, 30.0])
