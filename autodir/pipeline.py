@@ -84,7 +84,7 @@ class Restorer:
         self.corrector: StructureCorrector = model.scm
         if offload is not None:
             keep_one(model, self.diagnoser.model, self.diffusion, offload)
-        self.guard = Guard(self.diagnoser)
+        self.guard = Guard(self.diagnoser.quick())
         self._stages: dict[str, Stage1] = {}
         self.info: dict[str, Any] = {
             "autodir": __version__,
@@ -320,7 +320,7 @@ class Restorer:
         if not options.guard or options.prompt:  # a user's own words are not overruled
             return Verdict(kind="kept", why="not judged", image=candidate)
         looking = self._looking(options)
-        guard = self.guard if looking is self.diagnoser else Guard(looking)
+        guard = self.guard if looking is self.diagnoser else Guard(looking.quick())
         return guard.judge(diagnosis, current, candidate, remaining)
 
     def _next(

@@ -55,7 +55,7 @@ def _scores(
             severity = 0.1 + 0.9 * torch.rand(1, generator=generator)
             image = quantize_8bit(OPERATORS[key](clean, severity, generator)[0])
             label = model.taxonomy.index(key)
-        scores, present = model(image.to(model.prompts.device))
+        scores, present = model.closely(image.to(model.prompts.device))
         logits.append(scores[0].cpu())
         presence.append(present[0].cpu())
         labels.append(label)

@@ -1,16 +1,21 @@
 """Blind quality assessment: its views, its head, and the rule for what to repair."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
 from autodir.checkpoint import Model
 from autodir.diagnosis.biqa import (
+    LARGEST,
     MIXED,
+    SURE,
     BiqaDiagnoser,
     QualityHead,
     QualityModel,
     native_crops,
+    parts,
     thumbnail,
 )
 from autodir.diagnosis.calibration import Calibration
@@ -38,6 +43,8 @@ class Fixed(torch.nn.Module):
 
     def forward(self, image: Tensor, per_side: int = 3) -> tuple[Tensor, Tensor]:
         return self.logits, self.presence
+
+    closely = forward
 
 
 @pytest.mark.parametrize(
@@ -258,3 +265,70 @@ def test_photo_of_any_size_is_diagnosed_alike_each_time(
 def test_wrong_pixels_are_refused(quality: QualityModel) -> None:
     with pytest.raises(ContractError):
         BiqaDiagnoser(quality, Calibration()).diagnose(torch.zeros(3, 8, 8), quality.taxonomy)
+
+
+def test_parts_lie_across_from_each_other() -> None:
+    image = photo(300, 400)
+    first, last = parts(image)
+    assert first.shape == last.shape == (1, 3, 180, 240)
+    assert torch.equal(first, image[..., :180, :240])
+    assert torch.equal(last, image[..., 120:, 160:])
+
+
+@pytest.mark.parametrize("size", [(256, 900), (300, LARGEST + 1)])
+def test_small_and_very_large_photos_have_no_parts(size: tuple[int, int]) -> None:
+    assert parts(torch.zeros(1, 3, *size)) == []
+
+
+class Brighter(QualityModel):
+    """Calls a photo as noisy as its first pixel is bright."""
+
+    def __init__(self, model: QualityModel, measured: bool = True) -> None:
+        torch.nn.Module.__init__(self)
+        self.taxonomy, self.seen = model.taxonomy, list[tuple[int, ...]]()
+        self.head: Any = type("Head", (), {"measured": measured})()
+
+    def forward(
+        self, image: Tensor, per_side: int = 3, *, whole: bool = True
+    ) -> tuple[Tensor, Tensor]:
+        self.seen.append(tuple(image.shape[-2:]))
+        presence = torch.full((1, 8), -9.0)
+        presence[0, 0] = image[0, 0, 0, 0]
+        return presence.new_full((1, 9), float(image[0, 0, 0, 0])), presence
+
+
+def bright_corner(value: float) -> Tensor:
+    image = torch.zeros(1, 3, 300, 300)
+    image[..., 120:, 120:] = value  # where the second part begins
+    return image
+
+
+def test_parts_of_an_unsure_photo_have_half_of_the_say(quality: QualityModel) -> None:
+    model, image = Brighter(quality), bright_corner(8.0)
+    logits, presence = model.closely(image)
+    assert float(presence[0, 0]) == float(logits[0, 3]) == 2.0  # (0 + (0 + 8) / 2) / 2
+    assert presence[0, 1] == -9.0
+    assert model.seen == [(300, 300), (180, 180), (180, 180)]
+
+
+@pytest.mark.parametrize(("value", "measured"), [(SURE, True), (SURE - 1, False)])
+def test_parts_are_not_asked_where_the_whole_is_sure_or_nothing_is_measured(
+    quality: QualityModel, value: float, measured: bool
+) -> None:
+    model = Brighter(quality, measured)
+    image = bright_corner(-5.0)
+    image[..., 0, 0] = value
+    assert float(model.closely(image)[1][0, 0]) == value
+    assert model.seen == [(300, 300)]
+
+
+def test_a_quick_diagnosis_looks_once(quality: QualityModel) -> None:
+    model = Brighter(quality)
+    diagnoser = BiqaDiagnoser(model, Calibration())
+    image, among = bright_corner(8.0), quality.taxonomy
+    first = among.keys[0]
+    assert diagnoser.diagnose(image, among).presence[first] == pytest.approx(0.8808, abs=1e-4)
+    assert diagnoser.quick().diagnose(image, among).presence[first] == 0.5
+    assert diagnoser.quick().looking(2, True).once
+    assert not diagnoser.looking(2, True).once
+    assert diagnoser.looking(2, True).quick().crops == 2
