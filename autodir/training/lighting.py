@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -42,10 +43,12 @@ ALONE, COLLECTING = 0.35, 0.5
 them; the rest is for learning."""
 SAMPLED = 0.9
 """Share of the batches with sampled images; in the others the degraded photo takes their place."""
-FIT_ALONE = Fit(rate=1e-3, decay=0.05, epochs=60, step=128)
-FIT = Fit(rate=1e-3, decay=0.05, epochs=60, step=128, last=True)
+FIT = Fit(rate=1e-3, decay=0.05, epochs=60, step=128)
 """From photos alone, which are noted six times as fast, the networks learn to read statistics; from
 the others their last layers learn what sample and correction are good for."""
+ALL_LIGHT = frozenset({"haze", "underexposure"})
+"""What is a matter of light and hardly anything else; of other degradations the photo alone teaches
+nothing, and what the frozen parts make of it is nearly right already."""
 FLOOR = 3e-4
 """Squared error that is good enough (35 dB)."""
 NOTES, NOTES_ALONE = "notes.safetensors", "alone.safetensors"
@@ -88,21 +91,23 @@ def train_lighting(
         expert = lighting.renewed(key, options.seed)
         assert isinstance(expert, Light)
         book = _Notebook(corrector, diffusion, batches.alone(key), instructions)
-        alone, notes = (
+        shares = (ALONE, COLLECTING) if key in ALL_LIGHT else (0.0, ALONE + COLLECTING)
+        kinds = zip((book.alone, book.whole), shares, (NOTES_ALONE, NOTES), strict=True)
+        *alone, notes = (
             collect(
                 take, share * own.budget, folder / name, options.seed,
                 resume=options.resume, check=of_width(folder / name, len(expert.center)),
             )
-            for take, share, name in (
-                (book.alone, ALONE, NOTES_ALONE), (book.whole, COLLECTING, NOTES),
-            )
+            for take, share, name in kinds if share
         )  # fmt: skip
-        expert.standardize(torch.cat([alone["statistics"], notes["statistics"]]))
-        learn(expert, alone, squared_error, FIT_ALONE, FLOOR, options.seed)
-        expert.forget_correction()
-        learn(expert, notes, squared_error, FIT, FLOOR, options.seed)
+        expert.standardize(torch.cat([each["statistics"] for each in (*alone, notes)]))
+        for each in alone:
+            learn(expert, each, squared_error, FIT, FLOOR, options.seed)
+            expert.forget_correction()
+        how = replace(FIT, last=bool(alone))
+        learn(expert, notes, squared_error, how, FLOOR, options.seed)
         plain = F.one_hot(torch.tensor(FIRST), BASIS).float()
-        counts = len(alone["energy"]), len(notes["energy"])
+        counts = sum(len(each["energy"]) for each in alone), len(notes["energy"])
         learnt[key] = outcome(
             expert, notes, squared_error, plain, FLOOR, photos=sum(counts),
             files=[folder / NOTES_ALONE, folder / NOTES],

@@ -12,6 +12,7 @@ from autodir.correction.lighting import BASIS, FIRST, Light, Veil, basis
 from autodir.errors import CheckpointError, ContractError
 from autodir.prompts import load_phrases
 from autodir.training import lighting as stage
+from autodir.training import notes as notes_module
 from autodir.training.batches import Batches
 from autodir.training.instructions import Instructions
 from autodir.training.lighting import note, squared_error, train_lighting
@@ -55,6 +56,29 @@ def test_stage_changes_the_lighting_alone(
     for key in gained:
         for name in (stage.NOTES, stage.NOTES_ALONE):
             assert (tmp_path / f"run-{key}" / name).is_file()
+
+
+def test_what_is_no_matter_of_light_alone_is_learnt_from_its_correction(
+    model: Model, batches: Batches, told: Instructions, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    hows: list[bool] = []
+    monkeypatch.setattr(Light, "forget_correction", lambda self: hows.append(True))
+    learn = stage.learn
+
+    def noted(expert, notes, error, how, *given):  # type: ignore[no-untyped-def]
+        hows.append(how.last)
+        learn(expert, notes, error, how, *given)
+
+    monkeypatch.setattr(stage, "learn", noted)
+    options, run_dir = replace(OPTIONS, budget=1e-6), tmp_path / "run"
+    learnt = train_lighting(model.scm, None, batches, told, options, run_dir, experts=("rain",))
+    assert hows == [False]  # once, every layer, and what the correction counts for is kept
+    assert learnt["rain"].photos == stage.DRAWN * notes_module.LEAST
+    assert (tmp_path / "run-rain" / stage.NOTES).is_file()
+    assert not (tmp_path / "run-rain" / stage.NOTES_ALONE).exists()
+    train_lighting(model.scm, None, batches, told, options, tmp_path / "other", experts=("haze",))
+    assert hows == [False, False, True, True]
 
 
 def test_each_expert_learns_its_own_degradation(
