@@ -84,7 +84,6 @@ class Restorer:
         self.corrector: StructureCorrector = model.scm
         if offload is not None:
             keep_one(model, self.diagnoser.model, self.diffusion, offload)
-        self.guard = Guard(self.diagnoser.quick())
         self._stages: dict[str, Stage1] = {}
         self.info: dict[str, Any] = {
             "autodir": __version__,
@@ -169,6 +168,7 @@ class Restorer:
         rounds = len(options.prompt) or options.max_steps
         # 1 BIQA: views of the photo against the prompts.
         first = diagnosis = diagnoser.diagnose(current, remaining)
+        again = diagnoser if options.prompt else self._diagnoser(options, once=True)
         if not options.mix_clean:  # as published it is asked about everything in every round
             remaining = not_ruled_out(first, remaining)
         while diagnosis.main is not None and len(steps) < rounds and options.strength > 0:
@@ -185,12 +185,13 @@ class Restorer:
                 # Each is repaired once; the published loop knows nothing of what covers another.
                 remaining = left_after(diagnosis.main.key, remaining, covered=not options.mix_clean)
             # 6 The guard keeps, blends or rolls back.
-            verdict = self._judge(diagnosis, current, candidate, remaining, options)
+            verdict = self._judge(again, diagnosis, current, candidate, remaining, options)
             if note:
                 verdict = dataclasses.replace(verdict, why=f"{verdict.why}; {note}")
             steps.append(Step.of(len(steps), diagnosis, verdict, time.perf_counter() - begun))
             current = verdict.image
-            diagnosis = self._next(diagnoser, verdict, remaining, options)  # 7 look again
+            # 7 Look again, where the guard has not done so already.
+            diagnosis = verdict.after or again.diagnose(current, remaining)
         if options.strength < 1:
             current = torch.lerp(original, current, options.strength)
         report = RestorationReport(
@@ -311,6 +312,7 @@ class Restorer:
 
     def _judge(
         self,
+        diagnoser: SupportsDiagnose,
         diagnosis: Diagnosis,
         current: Tensor,
         candidate: Tensor,
@@ -319,24 +321,16 @@ class Restorer:
     ) -> Verdict:
         if not options.guard or options.prompt:  # a user's own words are not overruled
             return Verdict(kind="kept", why="not judged", image=candidate)
-        looking = self._looking(options)
-        guard = self.guard if looking is self.diagnoser else Guard(looking.quick())
-        return guard.judge(diagnosis, current, candidate, remaining)
+        return Guard(diagnoser).judge(diagnosis, current, candidate, remaining)
 
-    def _next(
-        self, diagnoser: SupportsDiagnose, verdict: Verdict, remaining: Any, options: RestoreOptions
-    ) -> Diagnosis:
-        """The next diagnosis; the guard has made it already where the user restricts nothing."""
-        restricted = options.prompt or options.only or options.skip or options.scale > 1
-        if verdict.after is not None and not restricted:
-            return verdict.after
-        return diagnoser.diagnose(verdict.image, remaining)
-
-    def _diagnoser(self, options: RestoreOptions) -> SupportsDiagnose:
+    def _diagnoser(self, options: RestoreOptions, once: bool = False) -> SupportsDiagnose:
         if options.prompt:
             return PromptDiagnoser(options.prompt, self.model.clip, self.taxonomy)
         only = options.only or (("low_resolution",) if options.scale > 1 else ())
-        return ListDiagnoser(self._looking(options), self.taxonomy, only, options.skip)
+        looking = self._looking(options)
+        return ListDiagnoser(
+            looking.quick() if once else looking, self.taxonomy, only, options.skip
+        )
 
     def _looking(self, options: RestoreOptions) -> BiqaDiagnoser:
         """The diagnoser that looks as the options say."""
