@@ -237,6 +237,18 @@ def test_loop_goes_on_from_the_image_of_the_verdict(
     assert result.report.steps[0].why == "half of it"
 
 
+@pytest.mark.parametrize("guard", [True, False])
+def test_looks_after_a_repair_are_quick(
+    restorer: Restorer, monkeypatch: pytest.MonkeyPatch, guard: bool
+) -> None:
+    close = pretend(restorer, "rain")
+    quick = Pretend(restorer.taxonomy, ["rain"])
+    monkeypatch.setattr(close, "quick", lambda: quick)
+    restorer.restore(photo(), dataclasses.replace(HARMLESS, guard=guard))
+    assert (len(close.seen), len(quick.seen)) == (1, 1)
+    torch.testing.assert_close(close.seen[0], photo()[None])
+
+
 @pytest.mark.parametrize("only", [(), ("rain",)])
 def test_diagnosis_of_the_guard_is_not_made_twice(
     restorer: Restorer, only: tuple[str, ...]
