@@ -64,6 +64,7 @@ def test_result_is_displayable_even_where_rounds_are_not(
     monkeypatch.setattr(
         restorer.diagnoser, "diagnose", lambda *given: seen.append(given[0]) or diagnose(*given)
     )
+    monkeypatch.setattr(restorer.diagnoser, "quick", lambda: restorer.diagnoser)
     result = restorer.restore(photo(), RestoreOptions(guard=False, max_steps=1, clamp=False))
     assert float(seen[-1].min()) < 0
     assert torch.equal(result.image.pixels, (photo() * 3 - 1).clamp(0, 1))

@@ -91,14 +91,14 @@ def train_lighting(
         expert = lighting.renewed(key, options.seed)
         assert isinstance(expert, Light)
         book = _Notebook(corrector, diffusion, batches.alone(key), instructions)
-        shares = (ALONE, COLLECTING) if key in ALL_LIGHT else (0.0, ALONE + COLLECTING)
+        shares = (ALONE, COLLECTING) if key in ALL_LIGHT else (None, ALONE + COLLECTING)
         kinds = zip((book.alone, book.whole), shares, (NOTES_ALONE, NOTES), strict=True)
         *alone, notes = (
             collect(
                 take, share * own.budget, folder / name, options.seed,
                 resume=options.resume, check=of_width(folder / name, len(expert.center)),
             )
-            for take, share, name in kinds if share
+            for take, share, name in kinds if share is not None
         )  # fmt: skip
         expert.standardize(torch.cat([each["statistics"] for each in (*alone, notes)]))
         for each in alone:
