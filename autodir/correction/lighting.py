@@ -7,7 +7,7 @@ result is made of.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from autodir.correction.experts import Ensemble, Experts
+from autodir.errors import ContractError
 from autodir.imaging.neighborhoods import darkest, guided_map, shrunk
 
 THUMBNAIL = 128
@@ -30,6 +31,10 @@ BASIS = 8
 """Images that a channel of the result is mixed of, the constant one included."""
 FIRST = 5
 """Place of C among them: an untrained mixture is C."""
+
+READ = ("lifted", "restored", "corrected")
+"""What an expert may read beside the photo: it without the veil of the dark channel prior, I_sd or
+C."""
 
 _QUANTILES = (
     0.002, 0.01, 0.03, 0.08, 0.15, 0.25, 0.4, 0.5, 0.6, 0.75, 0.85, 0.92, 0.97, 0.99, 0.998,
@@ -85,18 +90,18 @@ class Veil:
         return clear.clamp(0, 1)
 
 
-def statistics(photo: Tensor, lifted: Tensor) -> Tensor:
+def statistics(photo: Tensor, repaired: Tensor) -> Tensor:
     """How the values of photos are distributed, (B, F).
 
     Args:
         photo: thumbnails (B, 3, h, w) in [0, 1].
-        lifted: the same without the veil of the dark channel prior.
+        repaired: what has been made of them, one of `READ`.
     """
     gray, dark = photo.mean(1, keepdim=True), darkest(photo, _PATCH)
     fine = (photo - F.avg_pool2d(photo, 5, 1, 2, count_include_pad=False)).abs()
     vividness = photo.amax(1, keepdim=True) - photo.amin(1, keepdim=True)
-    parts = [_quantiles(image) for image in (photo, lifted, dark, fine, vividness)]
-    parts += [image.flatten(2).std(-1, correction=0) for image in (photo, lifted)]
+    parts = [_quantiles(image) for image in (photo, repaired, dark, fine, vividness)]
+    parts += [image.flatten(2).std(-1, correction=0) for image in (photo, repaired)]
     bands = F.adaptive_avg_pool2d(torch.cat([gray, gray * gray], dim=1), (_BANDS, 1)).flatten(2)
     parts += [bands[:, 0], (bands[:, 1] - bands[:, 0].square()).clamp_min(0).sqrt()]
     # Contrast by brightness: haze takes it from what is bright.
@@ -106,6 +111,21 @@ def statistics(photo: Tensor, lifted: Tensor) -> Tensor:
     share = F.one_hot(level, len(_BRIGHTNESS) + 1).to(gray).transpose(1, 2)
     parts += [share.mean(2), (share * spread[:, None]).sum(2) / share.sum(2).clamp_min(1)]
     return torch.cat([part.flatten(1) for part in parts], dim=1)
+
+
+def noted(reads: str, small: Tensor, veil: Veil, restored: Tensor, corrected: Tensor) -> Tensor:
+    """The `statistics` that an expert reads, (B, F).
+
+    Args:
+        reads: one of `READ`.
+        small: thumbnails of I, (B, 3, h, w) in [0, 1].
+        veil: theirs.
+        restored, corrected: I_sd and C of any size.
+    """
+    if reads == "lifted":
+        return statistics(small, veil.lifted(small))
+    read = restored if reads == "restored" else corrected
+    return statistics(small, shrunk(read.float(), THUMBNAIL).clamp(0, 1))
 
 
 def basis(
@@ -134,14 +154,21 @@ class Light(Ensemble):
 
     Args:
         hidden, members, dropout: see `Ensemble`.
+        reads: which image of `READ` its statistics are taken of, beside the photo.
+
+    Raises:
+        ContractError: ``reads`` is none of them.
     """
 
-    def __init__(self, hidden: int, members: int, dropout: float) -> None:
+    def __init__(self, hidden: int, members: int, dropout: float, reads: str = READ[0]) -> None:
+        if reads not in READ:
+            raise ContractError(f"light reads one of {', '.join(READ)}, got {reads!r}")
         blank = torch.zeros(1, 3, _CELL, _CELL)
         count = statistics(blank, blank).shape[1]
         super().__init__(
             count, inputs=count, outputs=3 * BASIS, hidden=hidden, members=members, dropout=dropout
         )
+        self.reads = reads
 
     def told_by(self, member: nn.Module, standard: Tensor) -> Tensor:
         """Shares (B, 3, 8); an untrained network asks for C alone."""
@@ -170,6 +197,7 @@ class Lighting(Experts):
         embed_dim: width of the instruction vector.
         experts: the degradations that have one.
         hidden, members, dropout: of each, see `Light`.
+        reads: by degradation, what its expert reads beside the photo; "lifted" by default.
     """
 
     def __init__(
@@ -180,14 +208,34 @@ class Lighting(Experts):
         hidden: int = 256,
         members: int = 4,
         dropout: float = 0.2,
+        reads: Mapping[str, str] | None = None,
     ) -> None:
-        shape = {"hidden": hidden, "members": members, "dropout": dropout}
+        shape = {
+            "hidden": hidden, "members": members, "dropout": dropout, "reads": dict(reads or {}),
+        }  # fmt: skip
         super().__init__(embed_dim, experts, shape)
 
     def fresh(self, key: str) -> Light:
         """An expert of fresh weights, which changes nothing."""
         config = self.config
-        return Light(config["hidden"], config["members"], config["dropout"])
+        reads = config["reads"].get(key, READ[0])
+        return Light(config["hidden"], config["members"], config["dropout"], reads)
+
+    def read(self, key: str, what: str) -> None:
+        """Let the expert of a degradation read another image beside the photo once it is renewed.
+
+        Args:
+            key: the degradation.
+            what: one of `READ`.
+        """
+        self.config["reads"] = {**self.config["reads"], key: what}
+
+    def renewed(self, key: str, seed: int) -> nn.Module:
+        """As of all experts; what it reads is what `read` said last."""
+        expert = super().renewed(key, seed)
+        assert isinstance(expert, Light)
+        expert.reads = self.config["reads"].get(key, READ[0])
+        return expert
 
     @torch.inference_mode()
     def relight(
@@ -218,10 +266,10 @@ class Lighting(Experts):
             return corrected
         small = shrunk(degraded, THUMBNAIL).float()
         veil = Veil.of(small)
-        noted = statistics(small, veil.lifted(small))
         shares = corrected.new_zeros(1, 3, BASIS)
         for expert, share in asked:
-            shares += weight * share[:, None, None] * expert(expert.standard(noted))
+            told = expert(expert.standard(noted(expert.reads, small, veil, restored, corrected)))
+            shares += weight * share[:, None, None] * told
         shares[..., FIRST] -= weight * sum(share for _, share in asked)
         darkness = [one for key, one in self.experts.items() if key in BRIGHTENED]
         brightened = min(1.0, weight * sum(float(share) for one, share in asked if one in darkness))

@@ -104,7 +104,7 @@ def test_each_expert_learns_its_own_degradation(
     images = batches.alone("underexposure").draw(
         16, 64, torch.Generator().manual_seed(9), least=0.4
     )
-    notes = note(images.degraded, images.degraded, images.degraded, images.target)
+    notes = note(images.degraded, images.degraded, images.degraded, images.target, "lifted")
     expert = model.scm.lighting.experts["underexposure"]  # type: ignore[union-attr]
     assert isinstance(expert, Light)
     after = squared_error(expert(expert.standard(notes["statistics"])), notes)
@@ -120,17 +120,21 @@ def test_the_error_of_a_mixture_is_told_by_sums() -> None:
     made = torch.stack(list(basis(images[0], lifted, *images[1:3])), dim=2)
     mixed = torch.einsum("bck,bckhw->bchw", shares, made)
     expected = (mixed - images[3]).square().mean((1, 2, 3))
-    torch.testing.assert_close(squared_error(shares, note(*images)), expected, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        squared_error(shares, note(*images, "lifted")), expected, rtol=1e-4, atol=1e-6
+    )
     plain = torch.zeros(2, 3, BASIS)
     plain[..., FIRST] = 1
     expected = (images[2] - images[3]).square().mean((1, 2, 3))
-    torch.testing.assert_close(squared_error(plain, note(*images)), expected, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        squared_error(plain, note(*images, "lifted")), expected, rtol=1e-4, atol=1e-6
+    )
 
 
 def test_photos_alone_say_nothing_of_sample_and_correction() -> None:
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     black = torch.zeros_like(images)
-    notes = note(images, black, black, images.sqrt())
+    notes = note(images, black, black, images.sqrt(), "lifted")
     shares = torch.zeros(2, 3, BASIS)
     shares[..., 1] = 1  # the root of the photo
     torch.testing.assert_close(squared_error(shares, notes), torch.zeros(2), atol=1e-6, rtol=0)
