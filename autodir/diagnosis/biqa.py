@@ -18,7 +18,7 @@ from autodir.diagnosis import streaks
 from autodir.diagnosis.appearance import measure
 from autodir.diagnosis.blend import Blend
 from autodir.diagnosis.calibration import Calibration
-from autodir.diagnosis.locator import STATISTICS, TEXTURE, Locator
+from autodir.diagnosis.locator import STATISTICS, Locator
 from autodir.prompts import Taxonomy
 from autodir.records import Diagnosis, Mixture, check_image
 
@@ -135,28 +135,21 @@ class QualityHead(nn.Module):
     def measures(self, images: Tensor) -> Tensor:
         """What a blend is told: photos (B, 3, H, W) → (B, F), on the images' device.
 
-        Classical measures, the evidence of the locator where there is one, the measures of fine
-        streaks, and the texture that the locator sees; a blend from before some of them existed
-        does not read the last ones.
+        Classical measures, the evidence of the locator where there is one, and the measures of
+        fine streaks, which a blend from before they existed does not read.
         """
         rows = []
         for image in images.detach().float().split(1):
-            parts = [measure(image.cpu())]
-            texture = parts[0][:0]
+            row = measure(image.cpu()).to(image.device)
             if self.locator is not None:
-                evidence, texture = self.locator.evidence(image)
-                parts.append(evidence)
-            parts += [streaks.measure(image.cpu()), texture]
-            rows.append(torch.cat([part.to(image) for part in parts]))
+                row = torch.cat([row, self.locator.evidence(image).to(row)])
+            rows.append(torch.cat([row, streaks.measure(image.cpu()).to(row)]))
         return torch.stack(rows)
 
     @property
-    def learnt(self) -> int:
-        """How many of the last measures are the locator's, or come after those."""
-        if self.locator is None:
-            return streaks.MEASURES
-        out = self.locator.out
-        return STATISTICS * out.out_channels + streaks.MEASURES + TEXTURE * out.in_channels
+    def evidences(self) -> int:
+        """How many of the measures are the locator's; only those of streaks come after them."""
+        return 0 if self.locator is None else STATISTICS * self.locator.out.out_channels
 
     def add_locator(self, config: Mapping[str, Any]) -> Locator:
         """A locator of fresh weights; there is no blend until one is trained that reads it."""

@@ -20,10 +20,6 @@ SEEN = 512
 STATISTICS = 3
 """Figures of each map: mean share, mean of its strongest fiftieth, how far the peak stands out."""
 
-TEXTURE = 3
-"""Figures of each of the features that the maps are made of: mean, deviation, mean of its
-strongest fiftieth."""
-
 _STRONGEST = 50
 
 
@@ -60,30 +56,27 @@ class Locator(GrainTrunk):
         return maps
 
     @torch.no_grad()
-    def evidence(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """What the maps of one photo say and what they are made of; no length depends on the photo.
+    def evidence(self, pixels: Tensor) -> Tensor:
+        """What the maps of one photo say, as a vector whose length depends on no photo.
 
         A large photo is looked at in native windows, where grain survives, and as a copy of at most
         `SEEN` pixels along its longer side, where drops have the size that was learnt; the
-        larger figure counts. Texture is what the native windows have.
+        larger figure counts.
 
         Args:
             pixels: (1, 3, H, W) in [0, 1], sRGB-encoded.
 
         Returns:
-            (`STATISTICS` · K,) and (`TEXTURE` · inner,), finite.
+            (`STATISTICS` · K,), finite.
         """
         height, width = pixels.shape[-2:]
         if max(height, width) <= SEEN:
-            features = self.features(pixels)
-            return _statistics(self.out(features).float()).flatten(), _texture(features.float())
+            return _statistics(self(pixels).float()).flatten()
         share = SEEN / max(height, width)
         size = (max(1, round(height * share)), max(1, round(width * share)))
         whole = F.interpolate(pixels, size, mode="bicubic", antialias=True).clamp(0, 1)
-        features = self.features(native_windows(pixels))
-        near = _statistics(self.out(features).float()).mean(0)
-        evidence = torch.maximum(near, _statistics(self(whole).float())[0]).flatten()
-        return evidence, _texture(features.float())
+        near = _statistics(self(native_windows(pixels)).float()).mean(0)
+        return torch.maximum(near, _statistics(self(whole).float())[0]).flatten()
 
 
 def _statistics(maps: Tensor) -> Tensor:
@@ -92,10 +85,3 @@ def _statistics(maps: Tensor) -> Tensor:
     strongest = flat.topk(max(1, flat.shape[-1] // _STRONGEST), dim=-1).values
     peak = strongest.amax(-1) - strongest.mean(-1)
     return torch.stack([flat.sigmoid().mean(-1), strongest.mean(-1), peak], dim=-1)
-
-
-def _texture(features: Tensor) -> Tensor:
-    """Features (N, C, h, w) of the windows of one photo → (`TEXTURE` · C,)."""
-    flat = features.transpose(0, 1).flatten(1)
-    strongest = flat.topk(max(1, flat.shape[1] // _STRONGEST), dim=1).values.mean(1)
-    return torch.cat([flat.mean(1), flat.std(1, correction=0), strongest])

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from autodir.diagnosis import streaks
 from autodir.diagnosis.biqa import QualityHead, QualityModel
 from autodir.errors import CheckpointError, ConfigError
 from autodir.training.batches import Batches, as_found
@@ -103,7 +104,7 @@ def train_head(
         blend = head.add_blend(notes["measures"].shape[1], MEMBERS)
         known = 0
         if before is not None and before.measures <= blend.measures:
-            settled = len(blend.center) - head.learnt
+            settled = len(blend.center) - head.evidences - streaks.MEASURES
             known = min(len(before.center), settled)
         blend.standardize(notes["fused"], notes["measures"], known)
         for index in range(len(blend.nets)):

@@ -8,7 +8,7 @@ import torch
 
 from autodir.checkpoint import Model, load_model, save_model
 from autodir.diagnosis import streaks
-from autodir.diagnosis.locator import SEEN, STATISTICS, TEXTURE, Locator
+from autodir.diagnosis.locator import SEEN, STATISTICS, Locator
 
 
 @pytest.fixture
@@ -26,20 +26,9 @@ def test_maps_have_a_figure_for_each_cell(locator: Locator, size: tuple[int, int
 
 @pytest.mark.parametrize("size", [(1, 1), (40, 56), (24, SEEN + 60), (SEEN + 8, SEEN + 8)])
 def test_evidence_has_one_length(locator: Locator, size: tuple[int, int]) -> None:
-    evidence, texture = locator.evidence(torch.rand(1, 3, *size))
+    evidence = locator.evidence(torch.rand(1, 3, *size))
     assert evidence.shape == (STATISTICS * 5,)
-    assert texture.shape == (TEXTURE * 8,)
     assert evidence.isfinite().all()
-    assert texture.isfinite().all()
-
-
-def test_texture_is_mean_deviation_and_the_strongest_of_each_feature(locator: Locator) -> None:
-    photo = torch.rand(1, 3, 40, 56)
-    features = locator.features(photo)[0].flatten(1)
-    mean, spread, strongest = locator.evidence(photo)[1].chunk(TEXTURE)
-    torch.testing.assert_close(mean, features.mean(1))
-    torch.testing.assert_close(spread, features.std(1, correction=0))
-    torch.testing.assert_close(strongest, features.sort(1).values[:, -2:].mean(1))
 
 
 def test_grain_is_seen_under_bfloat16(locator: Locator) -> None:
@@ -71,11 +60,10 @@ def test_head_takes_the_evidence_and_is_stored(tiny_model: Model, tmp_path: Path
     model.head.add_locator({"degradations": count, "width": 8, "inner": 8, "dilations": [1]})
     model.head.eval()
     told = model.head.measures(photo)
-    assert told.shape[1] == plain.shape[1] + STATISTICS * count + TEXTURE * 8
+    assert told.shape[1] == plain.shape[1] + STATISTICS * count
     classical = plain.shape[1] - streaks.MEASURES
     assert torch.equal(told[:, :classical], plain[:, :classical])
-    fine = slice(-TEXTURE * 8 - streaks.MEASURES, -TEXTURE * 8)
-    assert torch.equal(told[:, fine], plain[:, classical:])
+    assert torch.equal(told[:, -streaks.MEASURES :], plain[:, classical:])
     model.head.add_blend(told.shape[1])
     torch.nn.init.normal_(model.head.blend.nets[0][-1].weight)
     save_model(model.eval(), tmp_path, dtype=torch.float32)

@@ -8,7 +8,6 @@ import torch
 from autodir.checkpoint import Model
 from autodir.diagnosis import streaks
 from autodir.diagnosis.contrastive import ContrastiveHead
-from autodir.diagnosis.locator import TEXTURE
 from autodir.errors import CheckpointError, ConfigError
 from autodir.training import head as stage
 from autodir.training.batches import Batches
@@ -53,14 +52,14 @@ def test_a_blend_goes_on_and_scales_the_locators_evidence_anew(
     model.head.locator.out.bias.data += 1  # type: ignore[union-attr]
     train_head(quality, batches, 0.1, tmp_path / "second", seed=1)
     assert model.head.blend is first
-    assert model.head.learnt == 3 * 8 + streaks.MEASURES + TEXTURE * 8
-    kept, anew = slice(0, -model.head.learnt), slice(-model.head.learnt, 24 - model.head.learnt)
-    assert torch.equal(first.center[kept], scale[kept])
+    assert model.head.evidences == 3 * 8
+    anew = slice(-24 - streaks.MEASURES, -streaks.MEASURES)
+    assert torch.equal(first.center[: anew.start], scale[: anew.start])
     assert not torch.equal(first.center[anew], scale[anew])
     assert not torch.equal(first.nets[0][0].weight, weight)
 
 
-def test_a_blend_from_before_streaks_and_texture_were_measured_goes_on(
+def test_a_blend_from_before_streaks_were_measured_goes_on(
     model: Model, batches: Batches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model.head.add_locator({"degradations": 8, "width": 8, "inner": 8, "dilations": (1,)})
@@ -68,20 +67,17 @@ def test_a_blend_from_before_streaks_and_texture_were_measured_goes_on(
     with monkeypatch.context() as before:
         before.setattr(streaks, "measure", lambda image: torch.zeros(0))
         before.setattr(streaks, "MEASURES", 0)
-        before.setattr("autodir.diagnosis.locator._texture", lambda features: torch.zeros(0))
-        before.setattr("autodir.diagnosis.biqa.TEXTURE", 0)
         train_head(quality, batches, 0.1, tmp_path / "first")
     first = model.head.blend
     assert first is not None
     photo = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     seen, told = torch.zeros(1, first.hidden), model.head.measures(photo)
-    new = streaks.MEASURES + TEXTURE * 8
-    assert told.shape[1] == first.measures + new
+    assert told.shape[1] == first.measures + streaks.MEASURES
     assert torch.equal(model.head(seen, told)[1], model.head(seen, told[:, : first.measures])[1])
     train_head(quality, batches, 0.1, tmp_path / "second", seed=1)
     wider = model.head.blend
     assert wider is not None
-    assert wider.measures == first.measures + new
+    assert wider.measures == first.measures + streaks.MEASURES
     classical = len(first.center) - 24
     assert torch.equal(wider.center[:classical], first.center[:classical])
     assert not torch.equal(wider.center[classical : classical + 24], first.center[classical:])
