@@ -69,7 +69,7 @@ TRAINING_PARTS = (
     "unveiling", "sharpening", "refinement", "lighting", "calibration", "adapter", "cfw", "all",
 )  # fmt: skip
 SCALES = (1, 2, 4)
-CHAINS = ("realesrgan", "stablesr", "codeformer")
+CHAINS = ("realesrgan", "stablesr", "resshift", "codeformer")
 ADAPTERS = ("sft", "control")
 PADDINGS = ("masked", "seen")
 MAX_SEED = 2**63 - 1

@@ -4,7 +4,8 @@ Apart from the operators, which do one thing each: a chain is drawn as a whole, 
 published ranges.
 
 `RECIPES` holds Real-ESRGAN's (arXiv:2107.10833; DiffBIR 2.1 trains on the same), StableSR's milder
-variant (arXiv:2305.07015), and the wide single pass in CodeFormer's manner that DiffBIR's stage 1
+variant (arXiv:2305.07015), the mild one that ResShift is tested on (arXiv:2307.12348), which skips
+the second pass but for its size and its file, and the wide single pass in CodeFormer's manner that DiffBIR's stage 1
 and its first versions train on (arXiv:2308.15070).
 """
 
@@ -107,6 +108,14 @@ RECIPES: dict[str, SecondOrder] = {
             poisson=(0.05, 1), quality=(60, 100),
         ),
         clean=0.01,
+    ),
+    "resshift": SecondOrder(
+        first=Pass(
+            kernels=(("iso", 0.6), ("aniso", 0.4)), sizes=(13, 13), sigma=(0.2, 0.8),
+            factor=(0.5, 1.5), noise=(1, 15), poisson=(0.05, 0.3), quality=(70, 95),
+        ),
+        second=Pass(blur=0, resize=(0, 0, 1), gaussian=1, noise=(0, 0), quality=(80, 100)),
+        final_sinc=0.2,
     ),
     "codeformer": SecondOrder(
         first=Pass(

@@ -31,7 +31,7 @@ REAL_SHARE: Mapping[str, float] = {
     "low_resolution": 0.2,
 }
 """Of the samples whose degradation has real pairs, the share that is replaced by one."""
-BLIND = ("realesrgan", "stablesr")
+BLIND = ("realesrgan", "stablesr", "resshift")
 """Chains of degradation (`autodir.synthesis.second_order`) that take turns with plain shrinking for
 photos of low resolution; half of the batches know them, unless one is asked for."""
 

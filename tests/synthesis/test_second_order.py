@@ -80,6 +80,17 @@ def test_draws_have_the_published_frequencies_and_ranges(monkeypatch: pytest.Mon
     assert within(sum(bool(one["jpeg_last"]) for one in drawn), DRAWS, 0.5)
 
 
+def test_the_mild_chain_ends_with_its_size_and_its_file() -> None:
+    _, drawn = degrade_second_order(photos(60), seeded(4), "resshift")
+    assert {one["second_resize"] for one in drawn} == {"keep"}
+    assert {float(str(one["second_noise"])) for one in drawn} == {0.0}
+    assert not any("second_kernel" in one for one in drawn)
+    for name, low, high in (("first", 70, 95), ("second", 80, 100)):
+        qualities = [int(str(one[f"{name}_quality"])) for one in drawn]
+        assert low <= min(qualities) <= max(qualities) <= high
+    assert 0 < sum("final_sinc" in one for one in drawn) < 30
+
+
 def test_the_tables_order_the_recipes_by_strength() -> None:
     mean = {
         name: float(

@@ -89,7 +89,7 @@ def test_samples_are_used_several_times_and_half_of_them_know_blind_chains(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(replay, "FIRST", 8)
+    monkeypatch.setattr(replay, "FIRST", 16)
     drawn_with: list[str | None] = []
     original = Batches.draw
 
@@ -100,7 +100,7 @@ def test_samples_are_used_several_times_and_half_of_them_know_blind_chains(
     monkeypatch.setattr(Batches, "draw", noted)
     six = LoopOptions(budget=1e6, max_steps=6, precision="fp32", warmup=1)
     train_correction(model.scm, None, batches, told, six, tmp_path, batch=2, reuse=3)
-    assert len(drawn_with) == 1 + 8 + 1  # the sheet's, the first ones, one at the fourth step
+    assert len(drawn_with) == 1 + 16 + 1  # the sheet's, the first ones, one at the fourth step
     assert set(drawn_with[1:]) == {None, *BLIND}
 
 
