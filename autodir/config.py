@@ -66,7 +66,7 @@ COLOR_FIXES = ("none", "adain", "wavelet")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 TRAINING_PARTS = (
     "text", "biqa", "locator", "head", "autoencoder", "diffusion", "correction", "clearing",
-    "unveiling", "sharpening", "refinement", "lighting", "calibration", "adapter", "cfw", "all",
+    "sharpening", "refinement", "lighting", "calibration", "adapter", "cfw", "all",
 )  # fmt: skip
 SCALES = (1, 2, 4)
 CHAINS = ("realesrgan", "stablesr", "resshift", "codeformer")
@@ -290,7 +290,7 @@ class TrainOptions(Options):
     )
     experts: tuple[str, ...] = option(
         (),
-        "Of clearing, unveiling, sharpening, refinement, lighting: train these experts alone.",
+        "Of clearing, sharpening, refinement, lighting: train these experts alone.",
         text="commas",
     )
     second_order: str | None = option(

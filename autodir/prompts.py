@@ -163,16 +163,6 @@ class Taxonomy:
         wanted = {self.get(key).key for key in keys}
         return self._select(lambda degradation: degradation.key in wanted)
 
-    def unsampled(self, keys: Iterable[str]) -> Taxonomy:
-        """The same taxonomy whose rounds against these degradations draw no samples.
-
-        Raises:
-            PromptError: a key is unknown here.
-        """
-        told = {self.get(key).key for key in keys}
-        rows = [dataclasses.replace(d, sampled=d.sampled and d.key not in told) for d in self]
-        return dataclasses.replace(self, degradations=tuple(rows))
-
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as a model folder stores them."""
         rows = [dataclasses.asdict(degradation) for degradation in self.degradations]

@@ -118,20 +118,6 @@ def test_only_and_without_are_complements(chosen: set[str]) -> None:
     assert taxonomy.only(chosen) == taxonomy.without(*others)
 
 
-def test_samples_can_be_left_out_of_some_rounds(taxonomy: Taxonomy) -> None:
-    quick = taxonomy.unsampled(["haze", "Raindrop"])
-    assert [d.key for d in quick if not d.sampled] == ["haze", "raindrop"]
-    assert quick.keys == taxonomy.keys
-    assert [d.key for d in quick.unsampled(["blur"]) if not d.sampled] == [
-        "blur",
-        "haze",
-        "raindrop",
-    ]
-    assert all(d.sampled for d in taxonomy)
-    with pytest.raises(PromptError, match="snow"):
-        taxonomy.unsampled(["snow"])
-
-
 def test_dictionary_form_survives_json(taxonomy: Taxonomy) -> None:
     assert Taxonomy.from_dict(json.loads(json.dumps(taxonomy.to_dict()))) == taxonomy
 

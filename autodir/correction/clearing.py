@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from autodir.correction.experts import Experts
 from autodir.correction.lighting import STRIP, rows_of
-from autodir.imaging.grain import CELL, GrainUNet
+from autodir.imaging.grain import CELL, GrainTrunk, normalized_convolution
 from autodir.imaging.neighborhoods import shrunk
 
 CLEARED = ("raindrop",)
@@ -26,8 +26,10 @@ learnt."""
 STRONGEST = 5.0
 """Details behind a drop are raised by so many times themselves at most."""
 
+_COARSE = 4
 
-class Clearer(GrainUNet):
+
+class Clearer(GrainTrunk):
     """A U-Net on features of grain: where something lies, and what the scene behind it is.
 
     With the means m of cells of four pixels, cover c, gain g and color d, (1, 1 and 3 channels),
@@ -36,13 +38,24 @@ class Clearer(GrainUNet):
     one changes nothing.
 
     Args:
-        width, inner, wide, dilations: see `GrainUNet`.
+        width: channels at half the resolution.
+        inner: at a quarter.
+        wide: at an eighth and a sixteenth.
+        dilations: one residual convolution for each, at a quarter.
     """
 
     def __init__(
         self, width: int, inner: int, wide: tuple[int, int], dilations: Sequence[int]
     ) -> None:
-        super().__init__(width, inner, wide, dilations)
+        super().__init__(width=width, inner=inner, dilations=dilations)
+        eighth, sixteenth = wide
+        self.color = nn.Conv2d(3, inner, 1)
+        self.down = nn.ModuleList([_halved(inner, eighth), _halved(eighth, sixteenth)])
+        self.deepest = normalized_convolution(sixteenth, sixteenth, dilation=2)
+        self.up = nn.ModuleList([nn.Conv2d(sixteenth, eighth, 1), nn.Conv2d(eighth, inner, 1)])
+        self.merged = nn.ModuleList([
+            normalized_convolution(eighth, eighth), normalized_convolution(inner, inner),
+        ])  # fmt: skip
         self.out = nn.Conv2d(inner, 5, 1)
         for parameter in self.out.parameters():
             nn.init.zeros_(parameter)
@@ -52,13 +65,33 @@ class Clearer(GrainUNet):
 
         Returns:
             The cover (B, 1, h, w), in [0, 1], and the ``slope`` (B, 1, h, w) and ``offset``
-            (B, 3, h, w) of what is to be added, slope · I + offset, float32, for each cell.
+            (B, 3, h, w) of what is to be added, slope · I + offset, float32. h and w are a quarter
+            of H and W, filled up to multiples of 4.
         """
-        x, mean = self.seen(photo)
+        height, width = photo.shape[-2:]
+        multiple = CELL * _COARSE
+        photo = F.pad(photo, (0, -width % multiple, 0, -height % multiple), mode="replicate")
+        mean = F.avg_pool2d(photo.float(), CELL)
+        levels = [self.features(photo)]
+        levels[0] = levels[0] + self.color((4 * mean - 2).to(levels[0].dtype))
+        for halve in self.down:
+            levels.append(halve(levels[-1]))
+        x = levels.pop()
+        x = x + self.deepest(x)
+        for rise, merge in zip(self.up, self.merged, strict=True):
+            finer = levels.pop()
+            coarser = F.interpolate(rise(x), finer.shape[-2:], mode="bilinear", align_corners=False)
+            x = merge(finer + coarser)
         cover, gain, color = self.out(x).float().split((1, 1, 3), dim=1)
         cover = cover.sigmoid()
         slope = cover * gain.clamp(-1, STRONGEST)
         return cover, slope, cover * color - slope * mean
+
+
+def _halved(into: int, out: int) -> nn.Sequential:
+    return nn.Sequential(
+        normalized_convolution(into, out, stride=2), normalized_convolution(out, out)
+    )
 
 
 def enlarged(maps: Tensor, height: int, width: int) -> Tensor:

@@ -7,7 +7,7 @@ result is made of.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,13 +15,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from autodir.correction.experts import Ensemble, Experts
-from autodir.errors import ContractError
 from autodir.imaging.neighborhoods import darkest, guided_map, shrunk
 
 THUMBNAIL = 128
 """Longer side in pixels of what the statistics are taken from."""
 LIT = ("haze", "underexposure")
 """The degradations that have one by default: those whose measure is the whole photo."""
+LATE = frozenset({"rain"})
+"""Degradations whose repair is not one of light first of all: how much of it is left over shows in
+what was corrected, which their experts read, and a slight change of light is none at all."""
+SLIGHT = (0.02, 0.05)
+"""Root of the mean squared change up to which those experts change nothing, and from which on
+everything that they say is done. What they say of a photo that was repaired well is wrong as often
+as right, and it is little."""
 BRIGHTENED = frozenset({"underexposure"})
 """Degradations whose repair darkens nothing. A mixture that was learnt from dark photos holds a
 square, which would turn what is brighter than all of them, lamps and the moon, dark."""
@@ -31,10 +37,6 @@ BASIS = 8
 """Images that a channel of the result is mixed of, the constant one included."""
 FIRST = 5
 """Place of C among them: an untrained mixture is C."""
-
-READ = ("lifted", "restored", "corrected")
-"""What an expert may read beside the photo: it without the veil of the dark channel prior, I_sd or
-C."""
 
 _QUANTILES = (
     0.002, 0.01, 0.03, 0.08, 0.15, 0.25, 0.4, 0.5, 0.6, 0.75, 0.85, 0.92, 0.97, 0.99, 0.998,
@@ -95,7 +97,7 @@ def statistics(photo: Tensor, repaired: Tensor) -> Tensor:
 
     Args:
         photo: thumbnails (B, 3, h, w) in [0, 1].
-        repaired: what has been made of them, one of `READ`.
+        repaired: the same without the veil of the dark channel prior, or C.
     """
     gray, dark = photo.mean(1, keepdim=True), darkest(photo, _PATCH)
     fine = (photo - F.avg_pool2d(photo, 5, 1, 2, count_include_pad=False)).abs()
@@ -111,21 +113,6 @@ def statistics(photo: Tensor, repaired: Tensor) -> Tensor:
     share = F.one_hot(level, len(_BRIGHTNESS) + 1).to(gray).transpose(1, 2)
     parts += [share.mean(2), (share * spread[:, None]).sum(2) / share.sum(2).clamp_min(1)]
     return torch.cat([part.flatten(1) for part in parts], dim=1)
-
-
-def noted(reads: str, small: Tensor, veil: Veil, restored: Tensor, corrected: Tensor) -> Tensor:
-    """The `statistics` that an expert reads, (B, F).
-
-    Args:
-        reads: one of `READ`.
-        small: thumbnails of I, (B, 3, h, w) in [0, 1].
-        veil: theirs.
-        restored, corrected: I_sd and C of any size.
-    """
-    if reads == "lifted":
-        return statistics(small, veil.lifted(small))
-    read = restored if reads == "restored" else corrected
-    return statistics(small, shrunk(read.float(), THUMBNAIL).clamp(0, 1))
 
 
 def basis(
@@ -154,21 +141,39 @@ class Light(Ensemble):
 
     Args:
         hidden, members, dropout: see `Ensemble`.
-        reads: which image of `READ` its statistics are taken of, beside the photo.
-
-    Raises:
-        ContractError: ``reads`` is none of them.
+        late: whether its statistics are those of I and C, see `LATE`; else of I and of I without
+            the veil of the dark channel prior.
     """
 
-    def __init__(self, hidden: int, members: int, dropout: float, reads: str = READ[0]) -> None:
-        if reads not in READ:
-            raise ContractError(f"light reads one of {', '.join(READ)}, got {reads!r}")
+    def __init__(self, hidden: int, members: int, dropout: float, *, late: bool = False) -> None:
         blank = torch.zeros(1, 3, _CELL, _CELL)
         count = statistics(blank, blank).shape[1]
         super().__init__(
             count, inputs=count, outputs=3 * BASIS, hidden=hidden, members=members, dropout=dropout
         )
-        self.reads = reads
+        self.late = late
+
+    def noted(self, small: Tensor, lifted: Tensor, corrected: Tensor) -> Tensor:
+        """The statistics that are read, (B, F), from thumbnails (B, 3, h, w) of I and of both."""
+        return statistics(small, corrected if self.late else lifted)
+
+    def shares(self, noted: Tensor, images: Tensor) -> Tensor:
+        """What is added to C alone, as shares of the `basis`.
+
+        Args:
+            noted: the statistics of photos, (B, F).
+            images: the basis of their thumbnails, (B, 3, 8, h · w).
+
+        Returns:
+            (B, 3, 8); 0 for changes that are `SLIGHT`, where those are left out.
+        """
+        told: Tensor = self(self.standard(noted))
+        told[..., FIRST] -= 1
+        if self.late:
+            change = (told[:, :, None] @ images).square().mean((1, 2, 3)).sqrt()
+            least, full = SLIGHT
+            told *= ((change - least) / (full - least)).clamp(0, 1)[:, None, None]
+        return told
 
     def told_by(self, member: nn.Module, standard: Tensor) -> Tensor:
         """Shares (B, 3, 8); an untrained network asks for C alone."""
@@ -197,7 +202,7 @@ class Lighting(Experts):
         embed_dim: width of the instruction vector.
         experts: the degradations that have one.
         hidden, members, dropout: of each, see `Light`.
-        reads: by degradation, what its expert reads beside the photo; "lifted" by default.
+        late: the degradations whose experts are late ones.
     """
 
     def __init__(
@@ -208,33 +213,23 @@ class Lighting(Experts):
         hidden: int = 256,
         members: int = 4,
         dropout: float = 0.2,
-        reads: Mapping[str, str] | None = None,
+        late: Sequence[str] = (),
     ) -> None:
-        shape = {
-            "hidden": hidden, "members": members, "dropout": dropout, "reads": dict(reads or {}),
-        }  # fmt: skip
+        shape = {"hidden": hidden, "members": members, "dropout": dropout, "late": list(late)}
         super().__init__(embed_dim, experts, shape)
 
     def fresh(self, key: str) -> Light:
         """An expert of fresh weights, which changes nothing."""
         config = self.config
-        reads = config["reads"].get(key, READ[0])
-        return Light(config["hidden"], config["members"], config["dropout"], reads)
-
-    def read(self, key: str, what: str) -> None:
-        """Let the expert of a degradation read another image beside the photo once it is renewed.
-
-        Args:
-            key: the degradation.
-            what: one of `READ`.
-        """
-        self.config["reads"] = {**self.config["reads"], key: what}
+        size = config["hidden"], config["members"], config["dropout"]
+        return Light(*size, late=key in config["late"])
 
     def renewed(self, key: str, seed: int) -> nn.Module:
-        """As of all experts; what it reads is what `read` said last."""
+        """As of all experts; one of `LATE` is late from then on."""
+        self.config["late"] = sorted({*self.config["late"], *LATE & {key}})
         expert = super().renewed(key, seed)
         assert isinstance(expert, Light)
-        expert.reads = self.config["reads"].get(key, READ[0])
+        expert.late = key in LATE
         return expert
 
     @torch.inference_mode()
@@ -266,11 +261,13 @@ class Lighting(Experts):
             return corrected
         small = shrunk(degraded, THUMBNAIL).float()
         veil = Veil.of(small)
+        lifted, repaired = veil.lifted(small), shrunk(corrected, THUMBNAIL).float().clamp(0, 1)
+        mixed = basis(small, lifted, shrunk(restored, THUMBNAIL).float(), repaired)
+        seen = torch.stack(list(mixed), dim=2).flatten(3)
         shares = corrected.new_zeros(1, 3, BASIS)
         for expert, share in asked:
-            told = expert(expert.standard(noted(expert.reads, small, veil, restored, corrected)))
+            told = expert.shares(expert.noted(small, lifted, repaired), seen)
             shares += weight * share[:, None, None] * told
-        shares[..., FIRST] -= weight * sum(share for _, share in asked)
         darkness = [one for key, one in self.experts.items() if key in BRIGHTENED]
         brightened = min(1.0, weight * sum(float(share) for one, share in asked if one in darkness))
         height, width = corrected.shape[-2:]

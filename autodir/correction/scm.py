@@ -19,7 +19,6 @@ from autodir.correction.lighting import Lighting
 from autodir.correction.nafnet import NAFNet
 from autodir.correction.refinement import Refinement
 from autodir.correction.sharpening import Sharpening
-from autodir.correction.unveiling import Unveiling
 from autodir.errors import ContractError
 from autodir.imaging.tiles import Tile, assemble, cores
 from autodir.records import TextEmbedding, check_image
@@ -39,8 +38,7 @@ class StructureCorrector(nn.Module):
     and starts at g = 1, a = d = 0, where the result is the degraded photo: an untrained network
     does no harm, haze and darkness are nearly affine in the photo, and a says so in one
     multiplication. A refinement, where there is one, adds its own residual to that of the network.
-    A clearing, where there is one, takes off before what lies on the lens. An unveiling lifts haze,
-    and what it makes of the photo stands in for a sample. A sharpening makes the
+    A clearing, where there is one, takes off before what lies on the lens. A sharpening makes the
     photo sharper before, and shows the refinement what blind deconvolution makes of it; a lighting
     looks at the whole result. All these need the whole photo, and `correct` alone knows them.
 
@@ -54,10 +52,9 @@ class StructureCorrector(nn.Module):
         lighting: keyword arguments of `Lighting`; None for a correction without.
         sharpening: keyword arguments of `Sharpening`; None for a correction without.
         clearing: keyword arguments of `Clearing`; None for a correction without.
-        unveiling: keyword arguments of `Unveiling`; None for a correction without.
     """
 
-    def __init__(  # noqa: PLR0913 - one for each part
+    def __init__(
         self,
         *,
         network: Mapping[str, Any],
@@ -68,7 +65,6 @@ class StructureCorrector(nn.Module):
         lighting: Mapping[str, Any] | None = None,
         sharpening: Mapping[str, Any] | None = None,
         clearing: Mapping[str, Any] | None = None,
-        unveiling: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if head not in HEADS:
@@ -95,9 +91,6 @@ class StructureCorrector(nn.Module):
         self.clearing: Clearing | None = None
         if clearing is not None:
             self.add_clearing(clearing)
-        self.unveiling: Unveiling | None = None
-        if unveiling is not None:
-            self.add_unveiling(unveiling)
 
     def add_refinement(self, config: Mapping[str, Any]) -> Refinement:
         """A refinement of fresh weights, which adds nothing until it is trained."""
@@ -123,24 +116,15 @@ class StructureCorrector(nn.Module):
         self.config["clearing"] = self.clearing.config
         return self.clearing
 
-    def add_unveiling(self, config: Mapping[str, Any]) -> Unveiling:
-        """An unveiling of fresh weights, which changes nothing until it is trained."""
-        self.unveiling = Unveiling(**config).to(self.network.intro.weight)
-        self.config["unveiling"] = self.unveiling.config
-        return self.unveiling
-
     @contextmanager
     def unrefined(self) -> Iterator[None]:
         """Without all experts: the network alone computes, and alone has weights."""
-        names = ("refinement", "lighting", "sharpening", "clearing", "unveiling")
-        kept = {name: getattr(self, name) for name in names}
-        for name in names:
-            setattr(self, name, None)
+        kept = self.refinement, self.lighting, self.sharpening, self.clearing
+        self.refinement = self.lighting = self.sharpening = self.clearing = None
         try:
             yield
         finally:
-            for name, experts in kept.items():
-                setattr(self, name, experts)
+            self.refinement, self.lighting, self.sharpening, self.clearing = kept
 
     @property
     def instructed(self) -> bool:
@@ -225,12 +209,10 @@ class StructureCorrector(nn.Module):
             )
         if weight == 0:
             return restored.clamp(0, 1) if clamp else restored
-        alone = restored is degraded
         if self.clearing is not None:
+            alone = restored is degraded
             degraded = self.clearing.cleared(degraded, text.pooled, weight)
             restored = degraded if alone else restored  # the photo stands in for a sample
-        if self.unveiling is not None and alone:
-            restored = self.unveiling.unveiled(degraded, text.pooled, weight)
         clear = degraded
         if self.sharpening is not None:
             degraded = self.sharpening.sharpened(degraded, text.pooled, weight)

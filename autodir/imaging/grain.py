@@ -18,7 +18,6 @@ CELL = 4
 """Side in pixels of what one place of the features speaks of."""
 
 _STEP = 2
-_COARSE = 4
 
 
 class GrainTrunk(nn.Module):
@@ -53,70 +52,6 @@ class GrainTrunk(nn.Module):
         for block in self.body:
             x = x + block(x)
         return x
-
-
-class GrainUNet(GrainTrunk):
-    """The same at a quarter of the resolution, an eighth and a sixteenth, put together again.
-
-    Args:
-        width: channels at half the resolution.
-        inner: at a quarter.
-        wide: at an eighth and a sixteenth.
-        dilations: one residual convolution for each, at a quarter.
-        whole: whether the mean of the deepest features is told everywhere, so that every place
-            knows of the whole photo.
-    """
-
-    def __init__(
-        self,
-        width: int,
-        inner: int,
-        wide: tuple[int, int],
-        dilations: Sequence[int],
-        *,
-        whole: bool = False,
-    ) -> None:
-        super().__init__(width=width, inner=inner, dilations=dilations)
-        eighth, sixteenth = wide
-        self.color = nn.Conv2d(3, inner, 1)
-        self.down = nn.ModuleList([_halved(inner, eighth), _halved(eighth, sixteenth)])
-        self.deepest = normalized_convolution(sixteenth, sixteenth, dilation=2)
-        self.whole = nn.Conv2d(sixteenth, sixteenth, 1) if whole else None
-        self.up = nn.ModuleList([nn.Conv2d(sixteenth, eighth, 1), nn.Conv2d(eighth, inner, 1)])
-        self.merged = nn.ModuleList([
-            normalized_convolution(eighth, eighth), normalized_convolution(inner, inner),
-        ])  # fmt: skip
-
-    def seen(self, photo: Tensor) -> tuple[Tensor, Tensor]:
-        """What photos (B, 3, H, W) in [0, 1] show.
-
-        Returns:
-            Features (B, inner, h, w) and the mean colors of the cells (B, 3, h, w), float32. h and
-            w are a quarter of H and W, filled up to multiples of 4.
-        """
-        height, width = photo.shape[-2:]
-        multiple = CELL * _COARSE
-        photo = F.pad(photo, (0, -width % multiple, 0, -height % multiple), mode="replicate")
-        mean = F.avg_pool2d(photo.float(), CELL)
-        levels = [self.features(photo)]
-        levels[0] = levels[0] + self.color((4 * mean - 2).to(levels[0].dtype))
-        for halve in self.down:
-            levels.append(halve(levels[-1]))
-        x = levels.pop()
-        x = x + self.deepest(x)
-        if self.whole is not None:
-            x = x + self.whole(x.mean((2, 3), keepdim=True))
-        for rise, merge in zip(self.up, self.merged, strict=True):
-            finer = levels.pop()
-            coarser = F.interpolate(rise(x), finer.shape[-2:], mode="bilinear", align_corners=False)
-            x = merge(finer + coarser)
-        return x, mean
-
-
-def _halved(into: int, out: int) -> nn.Sequential:
-    return nn.Sequential(
-        normalized_convolution(into, out, stride=2), normalized_convolution(out, out)
-    )
 
 
 def normalized_convolution(

@@ -5,8 +5,8 @@ published ranges.
 
 `RECIPES` holds Real-ESRGAN's (arXiv:2107.10833; DiffBIR 2.1 trains on the same), StableSR's milder
 variant (arXiv:2305.07015), the mild one that ResShift is tested on (arXiv:2307.12348), which skips
-the second pass but for its size and its file, and the wide single pass in CodeFormer's manner that DiffBIR's stage 1
-and its first versions train on (arXiv:2308.15070).
+the second pass but for its size and its file, and the wide single pass in CodeFormer's manner that
+DiffBIR's stage 1 and its first versions train on (arXiv:2308.15070).
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from autodir.prompts import Taxonomy
 from autodir.synthesis.codec import jpeg
 from autodir.synthesis.recipe import SECOND_ORDER_KEY, draw_batch
 from autodir.synthesis.second_order import degrade_second_order
-from autodir.training.data import PairPool, PhotoPool
+from autodir.training.data import SCALE, PairPool, PhotoPool
 
 logger = logging.getLogger(__name__)
 
@@ -160,7 +160,7 @@ class Batches:
         size: int,
         generator: torch.Generator,
         *,
-        scale: tuple[float, float] = (0.5, 1.0),
+        scale: tuple[float, float] = SCALE,
         least: float = 0.0,
     ) -> Drawn:
         """A mixed batch of ``count`` crops of ``size`` pixels, of severity ``least`` or more."""

@@ -87,7 +87,7 @@ def train_clearing(  # noqa: PLR0913 - the recipe in full
     return corrector
 
 
-def begin_with(expert: GrainTrunk, trunk: GrainTrunk) -> None:
+def begin_with(expert: Clearer, trunk: GrainTrunk) -> None:
     """Give an expert the features of a trunk, where both are of one shape."""
     for own, other in ((expert.stem, trunk.stem), (expert.body, trunk.body)):
         learnt, mine = other.state_dict(), own.state_dict()

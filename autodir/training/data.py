@@ -27,6 +27,8 @@ HELD_OUT = 0.05
 """Share of the photos that no stage trains on: calibration and validation use them."""
 SHRUNK = 0.7
 """Share of the crops taken from a shrunk photo."""
+SCALE = (0.5, 1.0)
+"""How much those are shrunk, where a stage does not say otherwise."""
 
 PAIR_FOLDERS = {
     "noise": "noise",
@@ -108,7 +110,7 @@ class PhotoPool:
         size: int,
         generator: torch.Generator,
         *,
-        scale: tuple[float, float] = (0.5, 1.0),
+        scale: tuple[float, float] = SCALE,
         upright: bool = False,
     ) -> Tensor:
         """Random square crops (count, 3, size, size) in [0, 1], turned and flipped.

@@ -16,17 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from autodir.correction.lighting import (
-    BASIS,
-    FIRST,
-    READ,
-    THUMBNAIL,
-    Light,
-    Lighting,
-    Veil,
-    basis,
-    noted,
-)  # fmt: skip
+from autodir.correction.lighting import BASIS, FIRST, THUMBNAIL, Light, Veil, basis
 from autodir.correction.scm import StructureCorrector
 from autodir.diffusion.model import LatentDiffusion
 from autodir.errors import ContractError
@@ -58,11 +48,7 @@ FIT = Fit(rate=1e-3, decay=0.05, epochs=60, step=128)
 the others their last layers learn what sample and correction are good for."""
 ALL_LIGHT = frozenset({"haze", "underexposure"})
 """What is a matter of light and hardly anything else; of other degradations the photo alone teaches
-nothing, and what the frozen parts make of it is nearly right already. Where rounds draw no sample,
-whole notes are quick, and photos alone teach nothing that those do not."""
-READS = {"haze": "restored", "rain": "corrected"}
-"""What the experts read beside the photo: streaks are one with their mist in a rainy photo, and
-what is left of a veil shows once it is lifted."""
+nothing, and what the frozen parts make of it is nearly right already."""
 FLOOR = 3e-4
 """Squared error that is good enough (35 dB)."""
 NOTES, NOTES_ALONE = "notes.safetensors", "alone.safetensors"
@@ -102,15 +88,10 @@ def train_lighting(
         raise ContractError("this corrector has no lighting to train")
     learnt = dict[str, Learnt]()
     for key, own, folder in turns(lighting, experts, options, run_dir):
-        assert isinstance(lighting, Lighting)
-        sampled = instructions.taxonomy.get(key).sampled
-        slow = sampled and key in ALL_LIGHT
-        lighting.read(key, READ[0] if slow else READS.get(key, READ[0]))
         expert = lighting.renewed(key, options.seed)
         assert isinstance(expert, Light)
-        drawing = diffusion if sampled else None
-        book = _Notebook(corrector, drawing, batches.alone(key), instructions, expert.reads)
-        shares = (ALONE, COLLECTING) if slow else (None, ALONE + COLLECTING)
+        book = _Notebook(expert, corrector, diffusion, batches.alone(key), instructions)
+        shares = (ALONE, COLLECTING) if key in ALL_LIGHT else (None, ALONE + COLLECTING)
         kinds = zip((book.alone, book.whole), shares, (NOTES_ALONE, NOTES), strict=True)
         *alone, notes = (
             collect(
@@ -142,21 +123,22 @@ class _Notebook:
 
     def __init__(
         self,
+        expert: Light,
         corrector: StructureCorrector,
         diffusion: LatentDiffusion | None,
         source: Batches,
         instructions: Instructions,
-        reads: str,
     ) -> None:
+        self.expert = expert
         self.corrector, self.diffusion = corrector, diffusion
-        self.source, self.instructions, self.reads = source, instructions, reads
+        self.source, self.instructions = source, instructions
 
     def alone(self, generator: torch.Generator, index: int) -> Notes:
         """Of photos that the frozen parts never see: sample and correction are black."""
         size = SIZES_ALONE[index % len(SIZES_ALONE)]
         drawn = self.source.draw(DRAWN, size, generator, scale=SCALE_ALONE)
         black = torch.zeros_like(drawn.degraded)
-        return note(drawn.degraded, black, black, drawn.target, READ[0])
+        return note(self.expert, drawn.degraded, black, black, drawn.target)
 
     def whole(self, generator: torch.Generator, index: int) -> Notes:
         """Of photos with what the frozen parts make of them."""
@@ -164,34 +146,31 @@ class _Notebook:
         drawn = self.source.draw(DRAWN, size, generator, scale=SCALE)
         told = self.instructions.draw(drawn.label, generator)
         restored = restored_of(self.diffusion, drawn, told, generator, SAMPLED)
-        if restored is drawn.degraded and self.corrector.unveiling is not None:
-            restored = self.corrector.unveiling.unveiled(restored, told.pooled)
         corrected = restored + self.corrector(drawn.degraded, restored, told.pooled)
         corrected = corrected.clamp(0, 1)
-        return note(drawn.degraded, restored, corrected, drawn.target, self.reads)
+        return note(self.expert, drawn.degraded, restored, corrected, drawn.target)
 
 
 def note(
-    degraded: Tensor, restored: Tensor, corrected: Tensor, target: Tensor, reads: str
+    expert: Light, degraded: Tensor, restored: Tensor, corrected: Tensor, target: Tensor
 ) -> Notes:
     """What is learnt from photos (B, 3, H, W): means of products over the pixels of thumbnails.
 
     Args:
+        expert: who is to learn from it.
         degraded, restored, corrected, target: I, I_sd, C and what C should be.
-        reads: one of `READ`, what the statistics are taken of beside I.
 
     Returns:
         ``statistics`` (B, F); ``gram`` (B, 3, 8, 8) and ``cross`` (B, 3, 8) of the basis with
         itself and with the target; ``energy`` (B, 3) of the target.
     """
     small = [shrunk(image.float(), THUMBNAIL) for image in (degraded, restored, corrected, target)]
-    veil = Veil.of(small[0])
-    mixed = basis(small[0], veil.lifted(small[0]), *small[1:3])
-    images = torch.stack(list(mixed), dim=2).flatten(3)
+    lifted = Veil.of(small[0]).lifted(small[0])
+    images = torch.stack(list(basis(small[0], lifted, *small[1:3])), dim=2).flatten(3)
     wanted = small[3].flatten(2)
     count = wanted.shape[-1]
     return {
-        "statistics": noted(reads, small[0], veil, *small[1:3]),
+        "statistics": expert.noted(small[0], lifted, small[2]),
         "gram": images @ images.transpose(2, 3) / count,
         "cross": (images @ wanted[..., None])[..., 0] / count,
         "energy": wanted.square().mean(2),

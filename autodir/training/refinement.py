@@ -23,6 +23,7 @@ from autodir.errors import ContractError
 from autodir.records import TextEmbedding
 from autodir.training.batches import Batches, Drawn
 from autodir.training.correction import restored_of
+from autodir.training.data import SCALE
 from autodir.training.instructions import Instructions
 from autodir.training.loop import LoopOptions, fit
 from autodir.training.losses import decibels_gained, levelled, relative_error
@@ -50,7 +51,7 @@ LEVELLED = frozenset({"underexposure", "rain"})
 WEATHERED = {"rain": 0.5}
 """Share of the batches with weak noise and files: a shower is photographed from afar and shown on
 the web, and its streaks are as fine as what a file leaves out."""
-SCALE = {"low_resolution": (0.25, 1.0)}
+SCALES = {"low_resolution": (0.25, 1.0)}
 """How much photos are shrunk before the crop: small pictures show whole scenes, finer than most."""
 ROUTED = 4096
 """Instructions that the gate is fitted on."""
@@ -130,7 +131,7 @@ def _train_expert(
         source = sources[int(torch.randint(len(sources), (), generator=generator))]
         drawn, degraded, clear, told = _drawn(
             sharpening, source, instructions, generator, batch, side, WEATHERED.get(key, 0.0),
-            SCALE.get(key, (0.5, 1.0)),
+            SCALES.get(key, SCALE),
         )  # fmt: skip
         restored = restored_of(diffusion, drawn, told, generator, sampled)
         with corrector.unrefined():

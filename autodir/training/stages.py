@@ -21,7 +21,6 @@ from autodir.diagnosis.biqa import QualityHead
 from autodir.diffusion.adapters import build_adapter
 from autodir.diffusion.wrapping import FeatureWrapping
 from autodir.errors import ConfigError
-from autodir.imaging.grain import GrainTrunk
 from autodir.prompts import load_phrases
 from autodir.training.autoencoder import BATCH as AUTOENCODER_BATCH
 from autodir.training.autoencoder import LEARNING_RATE as AUTOENCODER_RATE
@@ -68,9 +67,6 @@ from autodir.training.refinement import train_refinement
 from autodir.training.sharpening import FIT as SHARPENING_FIT
 from autodir.training.sharpening import train_sharpening
 from autodir.training.text import TextRecipe, train_text
-from autodir.training.unveiling import BATCH as UNVEILING_BATCH
-from autodir.training.unveiling import LEARNING_RATE as UNVEILING_RATE
-from autodir.training.unveiling import train_unveiling
 
 ADAPTER_RATE = 5e-4
 
@@ -255,25 +251,10 @@ def _clearing(stage: Stage) -> dict[str, Any]:
     clearing, asked = _experts(stage, model.scm.clearing, model.scm.add_clearing)
     train_clearing(
         model.scm, stage.batches, _instructions(model), stage.loop, stage.run_dir,
-        trunk=_trunk(model), experts=asked, batch=stage.batch(CLEARING_BATCH), crop=stage.crop,
+        trunk=model.head.locator if isinstance(model.head, QualityHead) else None,
+        experts=asked, batch=stage.batch(CLEARING_BATCH), crop=stage.crop,
     )  # fmt: skip
     return {"experts": asked or list(clearing.experts)}
-
-
-def _unveiling(stage: Stage) -> dict[str, Any]:
-    model = stage.model
-    unveiling, asked = _experts(stage, model.scm.unveiling, model.scm.add_unveiling)
-    train_unveiling(
-        model.scm, stage.batches, _instructions(model), stage.loop, stage.run_dir,
-        trunk=_trunk(model), experts=asked, batch=stage.batch(UNVEILING_BATCH), crop=stage.crop,
-    )  # fmt: skip
-    chosen = asked or list(unveiling.experts)
-    model.taxonomy = model.taxonomy.unsampled(chosen)  # what they make of a photo takes the place
-    return {"experts": chosen}
-
-
-def _trunk(model: Model) -> GrainTrunk | None:
-    return model.head.locator if isinstance(model.head, QualityHead) else None
 
 
 def _refinement(stage: Stage) -> dict[str, Any]:
@@ -346,7 +327,6 @@ STAGES: Mapping[str, tuple[float, Callable[[Stage], dict[str, Any]]]] = {
     "diffusion": (DIFFUSION_RATE, _diffusion),
     "correction": (CORRECTION_RATE, _correction),
     "clearing": (CLEARING_RATE, _clearing),
-    "unveiling": (UNVEILING_RATE, _unveiling),
     "sharpening": (SHARPENING_FIT.rate, _sharpening),
     "refinement": (REFINEMENT_RATE, _refinement),
     "lighting": (LIGHTING_FIT.rate, _lighting),

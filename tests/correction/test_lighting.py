@@ -130,6 +130,46 @@ def test_relighting_mixes_the_basis_by_the_shares(weight: float) -> None:
     )
 
 
+def late(told: float) -> Lighting:
+    """One that says of every photo that so much is to be added."""
+    module = Lighting(embed_dim=5, experts=("rain",), hidden=8, members=1, late=("rain",))
+    module.gate.bias.data.fill_(20.0)
+    expert = module.experts["rain"]
+    assert isinstance(expert, Light)
+    last = expert.members[0][-1]  # type: ignore[index]
+    last.bias.data.view(3, BASIS)[:, BASIS - 1] = told / 0.3
+    return module.eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize(("told", "done"), [(0.015, 0.0), (0.035, 0.5), (-0.035, 0.5), (0.1, 1.0)])
+def test_a_late_expert_leaves_slight_changes_out(told: float, done: float) -> None:
+    images = three(60, 40)
+    before = images[2].clone()
+    result = late(told).relight(*images, TOLD)
+    torch.testing.assert_close(result, before + done * told, atol=1e-4, rtol=0)
+
+
+def test_a_late_expert_reads_what_was_corrected() -> None:
+    images = three(60, 40)
+    small, lifted, corrected = images
+    read = [Light(8, 1, 0.0, late=late).noted(small, lifted, corrected) for late in (False, True)]
+    assert torch.equal(read[0], statistics(small, lifted))
+    assert torch.equal(read[1], statistics(small, corrected))
+
+
+def test_configuration_keeps_who_is_late() -> None:
+    module = late(0.1)
+    again = Lighting(**module.config)
+    again.load_state_dict(module.state_dict())
+    assert again.config == module.config
+    results = [one.relight(*three(40, 56), TOLD) for one in (module, again.eval())]
+    assert torch.equal(*results)
+    haze = module.renewed("haze", 0)
+    assert isinstance(haze, Light)
+    assert not haze.late
+    assert module.config["late"] == ["rain"]
+
+
 def test_the_members_of_an_expert_are_averaged() -> None:
     expert = lit().experts["haze"]
     assert isinstance(expert, Light)

@@ -356,30 +356,6 @@ def test_the_cleared_photo_takes_the_place_of_the_photo(sampled: bool) -> None:
     assert torch.equal(module.correct(degraded, restored, TEXT, 0.0), restored)
 
 
-@pytest.mark.parametrize("sampled", [True, False])
-def test_the_unveiled_photo_stands_in_for_a_sample(sampled: bool) -> None:
-    module, degraded = corrector(trained=True), photo(seed=1)
-    unveiling = module.add_unveiling(
-        {"embed_dim": 5, "width": 8, "inner": 8, "wide": (8, 8), "dilations": (1,)}
-    )
-    out = unveiling.experts["haze"].out
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        out.weight.data = 0.2 * torch.randn(out.weight.shape)  # type: ignore[union-attr]
-    unveiling.gate.bias.data.fill_(8.0)
-    module.eval().requires_grad_(False)
-    restored = photo(seed=2) if sampled else degraded
-    clear = unveiling.unveiled(degraded, TEXT.pooled)
-    assert not torch.allclose(clear, degraded)
-    with module.unrefined():
-        expected = module.correct(degraded, restored if sampled else clear, TEXT)
-        assert not any(name.startswith("unveiling") for name in module.state_dict())
-    assert torch.equal(module.correct(degraded, restored, TEXT), expected)
-    again = StructureCorrector(**module.config)
-    assert again.config == module.config
-    again.load_state_dict(module.state_dict())
-
-
 def test_configuration_builds_the_same_clearing() -> None:
     module = cleared()
     again = StructureCorrector(**module.config)

@@ -74,6 +74,10 @@ def test_what_is_no_matter_of_light_alone_is_learnt_from_its_correction(
     options, run_dir = replace(OPTIONS, budget=1e-6), tmp_path / "run"
     learnt = train_lighting(model.scm, None, batches, told, options, run_dir, experts=("rain",))
     assert hows == [False]  # once, every layer, and what the correction counts for is kept
+    lighting = model.scm.lighting
+    assert lighting is not None
+    assert lighting.config["late"] == ["rain"]
+    assert [one.late for one in lighting.experts.values()] == [False, False, True]
     assert learnt["rain"].photos == stage.DRAWN * notes_module.LEAST
     assert (tmp_path / "run-rain" / stage.NOTES).is_file()
     assert not (tmp_path / "run-rain" / stage.NOTES_ALONE).exists()
@@ -104,9 +108,9 @@ def test_each_expert_learns_its_own_degradation(
     images = batches.alone("underexposure").draw(
         16, 64, torch.Generator().manual_seed(9), least=0.4
     )
-    notes = note(images.degraded, images.degraded, images.degraded, images.target, "lifted")
     expert = model.scm.lighting.experts["underexposure"]  # type: ignore[union-attr]
     assert isinstance(expert, Light)
+    notes = note(expert, images.degraded, images.degraded, images.degraded, images.target)
     after = squared_error(expert(expert.standard(notes["statistics"])), notes)
     before = (images.degraded - images.target).square().mean((1, 2, 3))
     assert float((before / after).log10().mean()) > 0.1
@@ -120,21 +124,18 @@ def test_the_error_of_a_mixture_is_told_by_sums() -> None:
     made = torch.stack(list(basis(images[0], lifted, *images[1:3])), dim=2)
     mixed = torch.einsum("bck,bckhw->bchw", shares, made)
     expected = (mixed - images[3]).square().mean((1, 2, 3))
-    torch.testing.assert_close(
-        squared_error(shares, note(*images, "lifted")), expected, rtol=1e-4, atol=1e-6
-    )
+    notes = note(Light(4, 1, 0.0), *images)
+    torch.testing.assert_close(squared_error(shares, notes), expected, rtol=1e-4, atol=1e-6)
     plain = torch.zeros(2, 3, BASIS)
     plain[..., FIRST] = 1
     expected = (images[2] - images[3]).square().mean((1, 2, 3))
-    torch.testing.assert_close(
-        squared_error(plain, note(*images, "lifted")), expected, rtol=1e-4, atol=1e-6
-    )
+    torch.testing.assert_close(squared_error(plain, notes), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_photos_alone_say_nothing_of_sample_and_correction() -> None:
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     black = torch.zeros_like(images)
-    notes = note(images, black, black, images.sqrt(), "lifted")
+    notes = note(Light(4, 1, 0.0), images, black, black, images.sqrt())
     shares = torch.zeros(2, 3, BASIS)
     shares[..., 1] = 1  # the root of the photo
     torch.testing.assert_close(squared_error(shares, notes), torch.zeros(2), atol=1e-6, rtol=0)

@@ -21,7 +21,6 @@ from autodir.training import (
     locator,
     run,
     stages,
-    unveiling,
 )
 from autodir.training.run import SHARES, run_part
 from autodir.training.stages import Stage
@@ -30,7 +29,7 @@ from autodir.training.stages import Stage
 @pytest.fixture(autouse=True)
 def tiny_stages(monkeypatch: pytest.MonkeyPatch, tiny_model: Model) -> None:
     """The stages on small crops, from the tiny model instead of the small one."""
-    for stage in (autoencoder, cfw, clearing, correction, diffusion, unveiling):
+    for stage in (autoencoder, cfw, clearing, correction, diffusion):
         monkeypatch.setattr(stage, "CROP", 32)
     for stage in (biqa, locator):
         monkeypatch.setattr(stage, "SIZES", (32,))
@@ -49,7 +48,7 @@ def trained(
     """A model folder that ``train all`` wrote."""
     out = tmp_path_factory.mktemp("trained") / "model"
     with pytest.MonkeyPatch.context() as patch:
-        for stage in (autoencoder, clearing, correction, diffusion, unveiling):
+        for stage in (autoencoder, clearing, correction, diffusion):
             patch.setattr(stage, "CROP", 32)
         patch.setattr(biqa, "SIZES", (32,))
         patch.setattr(run, "build_small", lambda seed: copy.deepcopy(tiny_model))
@@ -127,7 +126,6 @@ def test_resume_after_a_kill_goes_on_with_the_next_stage(
         "diffusion",
         "correction",
         "clearing",
-        "unveiling",
         "sharpening",
         "refinement",
         "lighting",
