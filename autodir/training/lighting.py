@@ -51,6 +51,9 @@ ALL_LIGHT = frozenset({"haze", "underexposure"})
 nothing, and what the frozen parts make of it is nearly right already."""
 FLOOR = 3e-4
 """Squared error that is good enough (35 dB)."""
+HARM = 2.0
+"""What a late expert makes worse than C counts by so many powers more: most of the photos that it
+is asked about have been repaired already."""
 NOTES, NOTES_ALONE = "notes.safetensors", "alone.safetensors"
 
 
@@ -101,11 +104,12 @@ def train_lighting(
             for take, share, name in kinds if share is not None
         )  # fmt: skip
         expert.standardize(torch.cat([each["statistics"] for each in (*alone, notes)]))
+        error = harm if expert.late else squared_error
         for each in alone:
-            learn(expert, each, squared_error, FIT, FLOOR, options.seed)
+            learn(expert, each, error, FIT, FLOOR, options.seed)
             expert.forget_correction()
         how = replace(FIT, last=bool(alone))
-        learn(expert, notes, squared_error, how, FLOOR, options.seed)
+        learn(expert, notes, error, how, FLOOR, options.seed)
         plain = F.one_hot(torch.tensor(FIRST), BASIS).float()
         counts = sum(len(each["energy"]) for each in alone), len(notes["energy"])
         learnt[key] = outcome(
@@ -182,3 +186,10 @@ def squared_error(shares: Tensor, notes: Notes) -> Tensor:
     own = (shares[:, :, None] @ notes["gram"] @ shares[..., None])[..., 0, 0]
     error = own - 2 * (shares * notes["cross"]).sum(-1) + notes["energy"]
     return error.mean(1).clamp_min(0)  # rounding can bring it below
+
+
+def harm(shares: Tensor, notes: Notes) -> Tensor:
+    """The same, (B,), times (e / e_C)^`HARM` where it is above the error e_C of C alone."""
+    plain = F.one_hot(torch.tensor(FIRST), BASIS).to(shares).expand_as(shares)
+    error, before = (squared_error(each, notes) + FLOOR for each in (shares, plain))
+    return error * (error / before).clamp_min(1) ** HARM - FLOOR

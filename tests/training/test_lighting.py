@@ -132,6 +132,18 @@ def test_the_error_of_a_mixture_is_told_by_sums() -> None:
     torch.testing.assert_close(squared_error(plain, notes), expected, rtol=1e-4, atol=1e-6)
 
 
+def test_what_is_made_worse_than_the_correction_counts_more() -> None:
+    images = torch.rand(2, 3, 24, 40, generator=torch.Generator().manual_seed(0))
+    notes = note(Light(4, 1, 0.0), images, images, images, torch.cat([images[:1], images[1:] / 2]))
+    shares = torch.zeros(2, 3, BASIS)
+    shares[..., FIRST] = 0.8  # worse where the correction was right, better where it was twice that
+    error = squared_error(shares, notes)
+    told = stage.harm(shares, notes)
+    torch.testing.assert_close(told[1], error[1])
+    worse = (error[0] + stage.FLOOR) ** (1 + stage.HARM) / stage.FLOOR**stage.HARM - stage.FLOOR
+    torch.testing.assert_close(told[0], worse, rtol=1e-2, atol=1e-6)
+
+
 def test_photos_alone_say_nothing_of_sample_and_correction() -> None:
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     black = torch.zeros_like(images)
