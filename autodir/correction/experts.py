@@ -122,9 +122,9 @@ class Experts(nn.Module, ABC):
         """The expert of a degradation with fresh weights of a seed; one more where it has none."""
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            expert = self.add_expert(key)
-            expert.load_state_dict(self.fresh(key).state_dict())
-        return expert
+            self.add_expert(key)
+            self.experts[key] = self.fresh(key).to(self.gate.weight)
+        return self.experts[key]
 
     def shares(self, instruction: Tensor) -> Tensor:
         """How much of each expert instructions (B, embed_dim) ask for, (B, experts) in [0, 1].

@@ -20,7 +20,8 @@ from autodir.imaging.neighborhoods import darkest, guided_map, shrunk
 THUMBNAIL = 128
 """Longer side in pixels of what the statistics are taken from."""
 LIT = ("haze", "underexposure")
-"""The degradations that have one by default: those whose measure is the whole photo."""
+"""The degradations that have one by default: those whose measure is the whole photo, which are a
+matter of light and hardly anything else."""
 LATE = frozenset({"rain"})
 """Degradations whose repair is not one of light first of all: how much of it is left over shows in
 what was corrected, which their experts read, and a slight change of light is none at all."""
@@ -136,6 +137,11 @@ def basis(
     yield torch.ones_like(corrected)
 
 
+def stacked(degraded: Tensor, lifted: Tensor, restored: Tensor, corrected: Tensor) -> Tensor:
+    """The `basis` at once, (B, 3, 8, h · w), which is little where all four are thumbnails."""
+    return torch.stack(list(basis(degraded, lifted, restored, corrected)), dim=2).flatten(3)
+
+
 class Light(Ensemble):
     """From a photo's statistics to the shares of the `basis` in each channel of the result.
 
@@ -157,19 +163,21 @@ class Light(Ensemble):
         """The statistics that are read, (B, F), from thumbnails (B, 3, h, w) of I and of both."""
         return statistics(small, corrected if self.late else lifted)
 
-    def shares(self, noted: Tensor, images: Tensor) -> Tensor:
+    def shares(self, small: Tensor, lifted: Tensor, restored: Tensor, corrected: Tensor) -> Tensor:
         """What is added to C alone, as shares of the `basis`.
 
         Args:
-            noted: the statistics of photos, (B, F).
-            images: the basis of their thumbnails, (B, 3, 8, h · w).
+            small, lifted: thumbnails (B, 3, h, w) of I and of I without the veil.
+            restored, corrected: I_sd and C of any size, which a late expert alone looks at.
 
         Returns:
             (B, 3, 8); 0 for changes that are `SLIGHT`, where those are left out.
         """
-        told: Tensor = self(self.standard(noted))
+        repaired = shrunk(corrected, THUMBNAIL).float().clamp(0, 1) if self.late else lifted
+        told: Tensor = self(self.standard(self.noted(small, lifted, repaired)))
         told[..., FIRST] -= 1
         if self.late:
+            images = stacked(small, lifted, shrunk(restored, THUMBNAIL).float(), repaired)
             change = (told[:, :, None] @ images).square().mean((1, 2, 3)).sqrt()
             least, full = SLIGHT
             told *= ((change - least) / (full - least)).clamp(0, 1)[:, None, None]
@@ -227,10 +235,7 @@ class Lighting(Experts):
     def renewed(self, key: str, seed: int) -> nn.Module:
         """As of all experts; one of `LATE` is late from then on."""
         self.config["late"] = sorted({*self.config["late"], *LATE & {key}})
-        expert = super().renewed(key, seed)
-        assert isinstance(expert, Light)
-        expert.late = key in LATE
-        return expert
+        return super().renewed(key, seed)
 
     @torch.inference_mode()
     def relight(
@@ -261,12 +266,10 @@ class Lighting(Experts):
             return corrected
         small = shrunk(degraded, THUMBNAIL).float()
         veil = Veil.of(small)
-        lifted, repaired = veil.lifted(small), shrunk(corrected, THUMBNAIL).float().clamp(0, 1)
-        mixed = basis(small, lifted, shrunk(restored, THUMBNAIL).float(), repaired)
-        seen = torch.stack(list(mixed), dim=2).flatten(3)
+        lifted = veil.lifted(small)
         shares = corrected.new_zeros(1, 3, BASIS)
         for expert, share in asked:
-            told = expert.shares(expert.noted(small, lifted, repaired), seen)
+            told = expert.shares(small, lifted, restored, corrected)
             shares += weight * share[:, None, None] * told
         darkness = [one for key, one in self.experts.items() if key in BRIGHTENED]
         brightened = min(1.0, weight * sum(float(share) for one, share in asked if one in darkness))

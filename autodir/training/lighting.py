@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from autodir.correction.lighting import BASIS, FIRST, THUMBNAIL, Light, Veil, basis
+from autodir.correction.lighting import BASIS, FIRST, LIT, THUMBNAIL, Light, Veil, stacked
 from autodir.correction.scm import StructureCorrector
 from autodir.diffusion.model import LatentDiffusion
 from autodir.errors import ContractError
@@ -45,15 +45,16 @@ SAMPLED = 0.9
 """Share of the batches with sampled images; in the others the degraded photo takes their place."""
 FIT = Fit(rate=1e-3, decay=0.05, epochs=60, step=128)
 """From photos alone, which are noted six times as fast, the networks learn to read statistics; from
-the others their last layers learn what sample and correction are good for."""
-ALL_LIGHT = frozenset({"haze", "underexposure"})
-"""What is a matter of light and hardly anything else; of other degradations the photo alone teaches
-nothing, and what the frozen parts make of it is nearly right already."""
+the others their last layers learn what sample and correction are good for. Of degradations that are
+no matter of light (`LIT`) the photo alone teaches nothing, and what the frozen parts make of it is
+nearly right already."""
 FLOOR = 3e-4
 """Squared error that is good enough (35 dB)."""
 HARM = 2.0
 """What a late expert makes worse than C counts by so many powers more: most of the photos that it
 is asked about have been repaired already."""
+PLAIN = F.one_hot(torch.tensor(FIRST), BASIS).float()
+"""The mixture of C alone."""
 NOTES, NOTES_ALONE = "notes.safetensors", "alone.safetensors"
 
 
@@ -94,7 +95,7 @@ def train_lighting(
         expert = lighting.renewed(key, options.seed)
         assert isinstance(expert, Light)
         book = _Notebook(expert, corrector, diffusion, batches.alone(key), instructions)
-        shares = (ALONE, COLLECTING) if key in ALL_LIGHT else (None, ALONE + COLLECTING)
+        shares = (ALONE, COLLECTING) if key in LIT else (None, ALONE + COLLECTING)
         kinds = zip((book.alone, book.whole), shares, (NOTES_ALONE, NOTES), strict=True)
         *alone, notes = (
             collect(
@@ -110,10 +111,9 @@ def train_lighting(
             expert.forget_correction()
         how = replace(FIT, last=bool(alone))
         learn(expert, notes, error, how, FLOOR, options.seed)
-        plain = F.one_hot(torch.tensor(FIRST), BASIS).float()
         counts = sum(len(each["energy"]) for each in alone), len(notes["energy"])
         learnt[key] = outcome(
-            expert, notes, squared_error, plain, FLOOR, photos=sum(counts),
+            expert, notes, squared_error, PLAIN, FLOOR, photos=sum(counts),
             files=[folder / NOTES_ALONE, folder / NOTES],
         )  # fmt: skip
         gained = learnt[key].gained
@@ -170,7 +170,7 @@ def note(
     """
     small = [shrunk(image.float(), THUMBNAIL) for image in (degraded, restored, corrected, target)]
     lifted = Veil.of(small[0]).lifted(small[0])
-    images = torch.stack(list(basis(small[0], lifted, *small[1:3])), dim=2).flatten(3)
+    images = stacked(small[0], lifted, *small[1:3])
     wanted = small[3].flatten(2)
     count = wanted.shape[-1]
     return {
@@ -190,6 +190,6 @@ def squared_error(shares: Tensor, notes: Notes) -> Tensor:
 
 def harm(shares: Tensor, notes: Notes) -> Tensor:
     """The same, (B,), times (e / e_C)^`HARM` where it is above the error e_C of C alone."""
-    plain = F.one_hot(torch.tensor(FIRST), BASIS).to(shares).expand_as(shares)
+    plain = PLAIN.to(shares).expand_as(shares)
     error, before = (squared_error(each, notes) + FLOOR for each in (shares, plain))
     return error * (error / before).clamp_min(1) ** HARM - FLOOR
