@@ -4,8 +4,8 @@ Apart from the operators, which do one thing each: a chain is drawn as a whole, 
 published ranges.
 
 `RECIPES` holds Real-ESRGAN's (arXiv:2107.10833; DiffBIR 2.1 trains on the same), StableSR's milder
-variant (arXiv:2305.07015), the mild one that ResShift is tested on (arXiv:2307.12348), which skips
-the second pass but for its size and its file, and the wide single pass in CodeFormer's manner that
+variant (arXiv:2305.07015), the mild one that ResShift is tested on (arXiv:2307.12348), which has
+nothing of a second pass but its file, and the wide single pass in CodeFormer's manner that
 DiffBIR's stage 1 and its first versions train on (arXiv:2308.15070).
 """
 
@@ -77,6 +77,7 @@ class SecondOrder:
 
     Attributes:
         first, second: the passes; without a second one the chain ends after the first.
+        passes_twice: False for nothing of the second pass but its file, before or after the size.
         final_sinc: probability of a sinc filter at the end.
         scale: the low-resolution size is one over this of the photo's.
         clean: probability of no degradation but the reduction.
@@ -84,6 +85,7 @@ class SecondOrder:
 
     first: Pass
     second: Pass | None = None
+    passes_twice: bool = True
     final_sinc: float = 0.8
     scale: float = 4.0
     clean: float = 0.0
@@ -114,7 +116,8 @@ RECIPES: dict[str, SecondOrder] = {
             kernels=(("iso", 0.6), ("aniso", 0.4)), sizes=(13, 13), sigma=(0.2, 0.8),
             factor=(0.5, 1.5), noise=(1, 15), poisson=(0.05, 0.3), quality=(70, 95),
         ),
-        second=Pass(blur=0, resize=(0, 0, 1), gaussian=1, noise=(0, 0), quality=(80, 100)),
+        second=Pass(quality=(80, 100)),
+        passes_twice=False,
         final_sinc=0.2,
     ),
     "codeformer": SecondOrder(
@@ -207,7 +210,8 @@ class _Chain:
         image = self._pass("first", recipe.first, photo, (self.height, self.width), ends=True)
         if recipe.second is None:
             return self._finish(image)
-        image = self._pass("second", recipe.second, image, small, ends=False)
+        if recipe.passes_twice:
+            image = self._pass("second", recipe.second, image, small, ends=False)
         last = self.uniform(0, 1) < 0.5
         quality = self._quality("second", recipe.second)
         if last:

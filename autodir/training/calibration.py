@@ -1,4 +1,4 @@
-"""The calibration stage: temperature, presence scaling and the clean threshold, on held-out photos.
+"""The calibration stage: temperature, presence scaling and thresholds, on held-out photos.
 
 Apart and last, because it measures the finished diagnosis as it will be used: on whole photos.
 """
@@ -140,16 +140,12 @@ def calibrate(
         scale[degradation.key], shift[degradation.key] = a, b
         calibrated[:, index] = torch.sigmoid(a * presence[:, index] + b)
     clean = labels == taxonomy.clean_index
-    strongest = calibrated.amax(1)
-    threshold = float(torch.quantile(strongest[clean], 1 - TOUCHED)) if bool(clean.any()) else 0.5
-    threshold = min(max(threshold + 1e-6, 0.2), MOST)
     own = _thresholds(calibrated[clean])
     found = (calibrated >= own).any(1)
     touched = int(found[clean].sum())
     named = logits.argmax(1) == labels
     return {
         "temperature": _temperature(logits, labels),
-        "clean_threshold": threshold,
         "thresholds": dict(zip(scale, own.tolist(), strict=True)),
         "presence_scale": scale,
         "presence_shift": shift,

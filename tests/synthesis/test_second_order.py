@@ -80,15 +80,33 @@ def test_draws_have_the_published_frequencies_and_ranges(monkeypatch: pytest.Mon
     assert within(sum(bool(one["jpeg_last"]) for one in drawn), DRAWS, 0.5)
 
 
-def test_the_mild_chain_ends_with_its_size_and_its_file() -> None:
+def test_the_mild_chain_has_nothing_of_a_second_pass_but_its_file() -> None:
     _, drawn = degrade_second_order(photos(60), seeded(4), "resshift")
-    assert {one["second_resize"] for one in drawn} == {"keep"}
-    assert {float(str(one["second_noise"])) for one in drawn} == {0.0}
-    assert not any("second_kernel" in one for one in drawn)
+    second = {name for one in drawn for name in one if name.startswith("second")}
+    assert second == {"second_quality"}
     for name, low, high in (("first", 70, 95), ("second", 80, 100)):
         qualities = [int(str(one[f"{name}_quality"])) for one in drawn]
         assert low <= min(qualities) <= max(qualities) <= high
     assert 0 < sum("final_sinc" in one for one in drawn) < 30
+
+
+def test_the_mild_chain_writes_half_of_its_files_before_it_shrinks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes: list[tuple[int, ...]] = []
+    real = second_order.jpeg
+
+    def noted(photo: torch.Tensor, quality: int) -> torch.Tensor:
+        sizes.append(tuple(photo.shape[-2:]))
+        return real(photo, quality)
+
+    monkeypatch.setattr(second_order, "jpeg", noted)
+    _, drawn = degrade_second_order(photos(40), seeded(4), "resshift")
+    lasts = [bool(one["jpeg_last"]) for one in drawn]
+    assert 5 < sum(lasts) < 35
+    for first, second, last in zip(sizes[::2], sizes[1::2], lasts, strict=True):
+        assert min(first) >= 20
+        assert second == ((10, 14) if last else first)
 
 
 def test_the_tables_order_the_recipes_by_strength() -> None:
