@@ -47,7 +47,7 @@ SCM_SMALL: Mapping[str, Any] = {
         "unshuffle": 2, "embed_dim": 256, "train_size": 512,
     },
     "head": "affine",
-    "tile": 640,
+    "tile": 960,
 }  # fmt: skip
 SCM_SD15: Mapping[str, Any] = {
     "network": {

@@ -20,13 +20,13 @@ from autodir.correction.nafnet import NAFNet
 from autodir.correction.refinement import Refinement
 from autodir.correction.sharpening import Sharpening
 from autodir.errors import ContractError
-from autodir.imaging.tiles import Tile, assemble, cores
+from autodir.imaging.tiles import Core, Tile, assemble, cores
 from autodir.records import TextEmbedding, check_image
 
 HEADS = ("residual", "signed", "affine")
 LOCAL_WINDOW = 192
-"""Largest window in pixels of the statistics where a photo is corrected in tiles: each tile is
-computed with as much around it."""
+"""Largest window in pixels of the statistics where a photo is corrected in tiles: the network sees
+as much around each tile, a refinement only what it reaches."""
 
 
 class StructureCorrector(nn.Module):
@@ -155,11 +155,17 @@ class StructureCorrector(nn.Module):
             ContractError: there is a refinement and no instruction.
         """
         residual = self._by_network(degraded, restored, instruction)
+        seen = degraded if clear is None else clear
+        return self._refined(seen, restored, residual, instruction)
+
+    def _refined(
+        self, seen: Tensor, restored: Tensor, residual: Tensor, instruction: Tensor | None
+    ) -> Tensor:
+        """The residual of the network and that of the refinement together."""
         if self.refinement is None:
             return residual
         if instruction is None:
             raise ContractError("the refinement needs an instruction")
-        seen = degraded if clear is None else clear
         further: Tensor = self.refinement(seen, restored, restored + residual, instruction)
         return residual + further
 
@@ -218,26 +224,32 @@ class StructureCorrector(nn.Module):
             degraded = self.sharpening.sharpened(degraded, text.pooled, weight)
             clear = self.sharpening.deconvolved(clear, degraded, text.pooled)
 
-        def repair(window: Tile) -> Tensor:
-            photo, sample = (_cut(image, window) for image in (degraded, restored))
-            told = photo if clear is degraded else _cut(clear, window)
-            residual: Tensor = self(photo, sample, text.pooled, told)
-            result = sample + weight * residual
+        reach = self.refinement.reach if self.refinement is not None else 0
+
+        def repair(part: Core) -> Tensor:
+            """What lies within ``reach`` of a part."""
+            photo, sample = (_cut(image, part.outer) for image in (degraded, restored))
+            residual = self._by_network(photo, sample, text.pooled)
+            near = part.closer(reach).outer
+            here = near.within(part.outer)
+            photo, sample, residual = (here.crop(image) for image in (photo, sample, residual))
+            seen = photo if clear is degraded else _cut(clear, near)
+            result = sample + weight * self._refined(seen, sample, residual, text.pooled)
             return result.clamp_(0, 1) if clamp else result
 
         height, width = degraded.shape[-2:]
         align = self.network.multiple
         size = (height + -height % align, width + -width % align)
         window = self.window
-        reach = self.refinement.reach if self.refinement is not None else 0
-        context = max(self.overlap, window + reach)
+        context = max(self.overlap, window, reach)
         if max(size) <= self.tile + 2 * context:  # no larger than what a tile is computed from
-            result = repair(Tile(0, 0, *size))
+            result = repair(Core(Tile(0, 0, *size), Tile(0, 0, *size)))
         else:
             grid = self.network.grid(window)
             parts = cores(size, -(-self.tile // grid) * grid, context, grid)
             with self.network.local_statistics(window):
-                result = assemble((repair(part.outer) for part in parts), parts, size)
+                closer = [part.closer(reach) for part in parts]
+                result = assemble((repair(part) for part in parts), closer, size)
         result = result[..., :height, :width]
         if self.lighting is not None:
             self.lighting.relight(degraded, restored, result, text.pooled, weight)

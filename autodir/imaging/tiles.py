@@ -42,6 +42,10 @@ class Tile:
         """The window of ``x`` (..., H, W), a view."""
         return x[..., self.top : self.top + self.height, self.left : self.left + self.width]
 
+    def within(self, outer: Tile) -> Tile:
+        """The same window of what a larger window has cut out."""
+        return Tile(self.top - outer.top, self.left - outer.left, self.height, self.width)
+
     def scaled(self, ratio: Fraction) -> Tile:
         """The same window of an image ``ratio`` times as large.
 
@@ -222,13 +226,15 @@ class Core:
     def cut(self, value: Tensor) -> Tensor:
         """The inner part of what was computed from the outer one, (..., h * r, w * r)."""
         ratio = Fraction(int(value.shape[-2]), self.outer.height)
-        place = Tile(
-            self.inner.top - self.outer.top,
-            self.inner.left - self.outer.left,
-            self.inner.height,
-            self.inner.width,
-        )
-        return place.scaled(ratio).crop(value)
+        return self.inner.within(self.outer).scaled(ratio).crop(value)
+
+    def closer(self, context: int) -> Core:
+        """The same part with at most ``context`` pixels around it."""
+        inner, outer = self.inner, self.outer
+        top, left = max(inner.top - context, outer.top), max(inner.left - context, outer.left)
+        below = min(inner.top + inner.height + context, outer.top + outer.height)
+        right = min(inner.left + inner.width + context, outer.left + outer.width)
+        return Core(inner, Tile(top, left, below - top, right - left))
 
 
 def cores(size: tuple[int, int], tile: int, context: int, align: int = 1) -> list[Core]:

@@ -223,6 +223,19 @@ def test_refined_tiles_equal_the_whole() -> None:
     assert float((results[0] - results[1]).abs().max()) < 0.05 / 255
 
 
+def test_refinement_is_computed_no_farther_around_a_tile_than_it_reaches() -> None:
+    module = refined(tile=48, overlap=40)
+    assert module.refinement is not None
+    seen: list[int] = []
+    module.refinement.register_forward_hook(
+        lambda _module, given, _result: seen.append(given[0].shape[-2] * given[0].shape[-1])
+    )
+    module.correct(photo(96, 192, seed=1), photo(96, 192, seed=2), TEXT)
+    reach = module.refinement.reach
+    assert len(seen) == 8
+    assert max(seen) == (48 + reach) * (48 + 2 * reach)
+
+
 def test_refinement_without_an_instruction_is_refused() -> None:
     deaf = corrector()
     deaf.add_refinement({"embed_dim": 5, "width": 8, "dilations": (1,)})

@@ -195,6 +195,19 @@ def test_cores_with_enough_context_equal_the_whole_bit_for_bit(size):
         assert not torch.equal(map_cores(x, spread, cores(size, 16, 2)), spread(x))
 
 
+def test_closer_cores_see_less_and_cut_the_same():
+    x = torch.arange(40.0 * 48).view(1, 1, 40, 48)
+    for part in cores((40, 48), 16, 10, 2):
+        closer = part.closer(3)
+        assert closer.inner == part.inner
+        assert torch.equal(
+            closer.outer.within(part.outer).crop(part.outer.crop(x)), closer.outer.crop(x)
+        )
+        assert torch.equal(closer.cut(closer.outer.crop(x)), part.inner.crop(x))
+        assert part.closer(99) == part
+        assert closer.outer.height <= 16 + 2 * 3
+
+
 @pytest.mark.parametrize("ratio", [2, 0.5])
 def test_cores_are_computed_in_the_scale_of_the_function(ratio):
     x = noise(1, 3, 40, 48)
