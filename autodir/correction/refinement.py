@@ -21,10 +21,10 @@ STEP = 2
 EXPERTS = ("noise", "compression", "low_resolution", "underexposure", "rain")
 """The degradations that have one by default: those that it learns within minutes."""
 SHAPES: Mapping[str, Mapping[str, Any]] = {
-    key: {"dilations": [1, 1, 2, 2, 1, 4, 4, 1]} for key in ("low_resolution", "rain")
+    key: {"dilations": [1, 1, 2, 2, 1, 4, 4, 1]} for key in ("noise", "low_resolution", "rain")
 }
-"""Experts that are deeper than the others: bands of rain are wider than grain, and what was
-enlarged has pixels as large as the factor."""
+"""Experts that are deeper than the others: bands of rain are wide, what was enlarged has pixels as
+large as the factor, and what noise hides is told by what lies farther off."""
 
 _CENTER, _SPREAD = 0.45, 4.0
 _RESIDUAL = 0.3
