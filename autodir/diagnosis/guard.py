@@ -91,6 +91,7 @@ UNCOVERED: Mapping[str, frozenset[str]] = {
     "noise": frozenset({"compression", "low_resolution", "blur"}),
     "underexposure": frozenset({"noise", "compression", "low_resolution", "blur"}),
     "rain": frozenset({"haze"}),
+    "blur": frozenset({"low_resolution"}),
 }
 """Side effects that say nothing of harm, by what was repaired.
 
@@ -99,7 +100,16 @@ like one to the measures: of seven held-out photos with noise, four were taken b
 them 4 to 10 dB better than it came. What lay in the dark is seen only when there is light: of 33
 held-out dark photos 24 looked noisy, compressed or enlarged after a repair of 11 dB in the mean;
 the two that it had made worse did not. A shower has a veil of its own, which is called haze once
-its streaks are gone. A later round takes care of what is really there.
+its streaks are gone. What was blurred is smooth between its sharper edges, as if enlarged: of 265
+held-out photos with blur six were taken back for it, which had gained 0.8 to 3.2 dB. A later round
+takes care of what is really there.
+"""
+
+TOLD_BY_EDGES = frozenset({"blur"})
+"""Degradations that may look worse after their repair: something else tells whether it helped.
+
+Five of the same 265 photos were taken back because their blur seemed to grow, though their edges
+had not become softer (`LEAST_EDGES`): they had gained 0.1 to 3.1 dB.
 """
 
 NEVER_ADDED = frozenset({"raindrop"})
@@ -245,7 +255,7 @@ class Guard:
                 "rolled back",
                 f"no longer the same picture (tone {tone:.2f}, structure {structure:.2f})",
             )
-        elif gain < -options.rise:
+        elif gain < -options.rise and key not in TOLD_BY_EDGES:
             kind, why = (
                 "rolled back",
                 f"{key} grew from {before.presence.get(key, 1.0):.2f} by {-gain:.2f}",
@@ -256,6 +266,8 @@ class Guard:
             kind, why = "blended", f"{worst} grew by {rise:.2f}"
         else:
             kind, why = "kept", f"{key} fell by {gain:.2f}"
+            if gain < 0 and key in TOLD_BY_EDGES:
+                why = f"sharper edges ({measures['edges']:.2f} times)"
         if kind == "kept":
             return Verdict(kind=kind, why=why, image=candidate, after=after, measures=measures)
         share = options.blend if kind == "blended" else 0.0

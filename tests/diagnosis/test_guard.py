@@ -353,6 +353,19 @@ def test_edges_of_a_large_photo_are_told_from_some_of_its_rows() -> None:
     assert edge_strength(large) == pytest.approx(edge_strength(fine), rel=0.02)
 
 
+def test_of_a_repair_of_blur_the_edges_tell_and_not_the_presence() -> None:
+    before = {"blur": 0.6, "low_resolution": 0.0, "noise": 0.1}
+    noisy = IMAGE + 0.05 * torch.randn(IMAGE.shape, generator=torch.Generator().manual_seed(2))
+    softer = torch.nn.functional.avg_pool2d(noisy, 3, 1, 1, count_include_pad=False)
+    for after in ({"blur": 0.9}, {"blur": 0.7, "low_resolution": 0.99}):
+        guard = Guard(Says({"noise": 0.1, **after}))
+        verdict = guard.judge(found("blur", before), softer, noisy, TAXONOMY)
+        assert verdict.kind == "kept", verdict.why
+        assert "sharper edges" in verdict.why
+    guard = Guard(Says({"noise": 0.95, "blur": 0.5}))
+    assert guard.judge(found("blur", before), softer, noisy, TAXONOMY).kind == "blended"
+
+
 def test_a_repair_of_blur_leaves_no_softer_edges() -> None:
     after = {"noise": 0.1, "blur": 0.0, "haze": 0.1}
     before = {**BEFORE, "blur": 0.9, "noise": 0.1}
