@@ -185,7 +185,9 @@ class Restorer:
                 # Each is repaired once; the published loop knows nothing of what covers another.
                 remaining = left_after(diagnosis.main.key, remaining, covered=not options.mix_clean)
             # 6 The guard keeps, blends or rolls back.
-            verdict = self._judge(again, diagnosis, current, candidate, remaining, options)
+            verdict = self._judge(
+                again, diagnosis, current, candidate, remaining, options, current is original
+            )
             if note:
                 verdict = dataclasses.replace(verdict, why=f"{verdict.why}; {note}")
             steps.append(Step.of(len(steps), diagnosis, verdict, time.perf_counter() - begun))
@@ -318,10 +320,11 @@ class Restorer:
         candidate: Tensor,
         remaining: Any,
         options: RestoreOptions,
+        untouched: bool,
     ) -> Verdict:
         if not options.guard or options.prompt:  # a user's own words are not overruled
             return Verdict(kind="kept", why="not judged", image=candidate)
-        return Guard(diagnoser).judge(diagnosis, current, candidate, remaining)
+        return Guard(diagnoser).judge(diagnosis, current, candidate, remaining, untouched=untouched)
 
     def _diagnoser(self, options: RestoreOptions, once: bool = False) -> SupportsDiagnose:
         if options.prompt:

@@ -353,6 +353,21 @@ def test_edges_of_a_large_photo_are_told_from_some_of_its_rows() -> None:
     assert edge_strength(large) == pytest.approx(edge_strength(fine), rel=0.02)
 
 
+def test_a_veil_over_the_photo_as_it_came_may_hide_what_is_far_alone() -> None:
+    veiled = 0.5 + 0.3 * IMAGE
+    lifted = veiled.mean() + 1.1 * (veiled - veiled.mean()) - 0.05
+    guard, hazy = Guard(Says({"haze": 0.0})), found("haze", {"haze": 0.7})
+    for untouched, kind in ((True, "kept"), (False, "rolled back")):
+        verdict = guard.judge(hazy, veiled, lifted, TAXONOMY, untouched=untouched)
+        assert verdict.measures["veil"] > LEAST_VEIL
+        assert verdict.kind == kind, verdict.why
+    darker = guard.judge(hazy, veiled, veiled - 0.1, TAXONOMY, untouched=True)
+    assert darker.kind == "rolled back"
+    clear = 0.3 * IMAGE
+    verdict = guard.judge(hazy, clear, 1.1 * clear, TAXONOMY, untouched=True)
+    assert (verdict.kind, verdict.measures["veil"] < LEAST_VEIL) == ("rolled back", True)
+
+
 def test_of_a_repair_of_blur_the_edges_tell_and_not_the_presence() -> None:
     before = {"blur": 0.6, "low_resolution": 0.0, "noise": 0.1}
     noisy = IMAGE + 0.05 * torch.randn(IMAGE.shape, generator=torch.Generator().manual_seed(2))
