@@ -11,6 +11,7 @@ import itertools
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,9 +52,11 @@ def grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def restoration(result: Result) -> list[str]:
-    """PSNR and gain by set and system, and the totals."""
+    """PSNR and gain by set and system, and the totals; without targets what was repaired."""
     systems = list(result["overall"])
     main = next((name for name in ("whole", "plain") if name in systems), systems[-1])
+    if all(totals["gain"] is None for totals in result["overall"].values()):
+        return repaired(result, main)
     header = ["set (n)", *(TITLES.get(name, name) for name in systems), "95 % of gain", "harmed"]
     header += ["goal", "to go"]
     rows = []
@@ -70,16 +73,34 @@ def restoration(result: Result) -> list[str]:
         )
     totals = result["overall"]
     empty = ["", "", ""]
-    if any(totals[name]["gain"] is not None for name in systems):
-        gains = [_signed(totals[name]["gain"]) for name in systems]
-        rows.append(["**mean gain over sets**", *gains, "", *empty])
-        worst = [_signed(totals[name]["worst_gain"]) for name in systems]
-        rows.append(["worst set", *worst, "", *empty])
-        rows.append(["harmed", *(_percent(totals[name]["harmed"]) for name in systems), "", *empty])
+    gains = [_signed(totals[name]["gain"]) for name in systems]
+    rows.append(["**mean gain over sets**", *gains, "", *empty])
+    worst = [_signed(totals[name]["worst_gain"]) for name in systems]
+    rows.append(["worst set", *worst, "", *empty])
+    rows.append(["harmed", *(_percent(totals[name]["harmed"]) for name in systems), "", *empty])
     seconds = [_number(totals[name]["seconds"], 2) for name in systems]
     rows.append(["seconds a picture", *seconds, "", *empty])
     note = f"PSNR in dB (gain over the input); interval, harmed share and goal: {TITLES[main]}."
     return [*grid(header, rows), "", note, "", _origin(result)]
+
+
+def repaired(result: Result, system: str) -> list[str]:
+    """By set, in how many photos something was repaired, and what."""
+    rows = []
+    for name, figures in result["sets"].items():
+        own = [row for row in result["rows"] if (row["set"], row["system"]) == (name, system)]
+        kinds = Counter(key for row in own for key in row["treated"]).most_common()
+        rows.append(
+            [
+                name,
+                str(len(own)),
+                str(sum(bool(row["treated"]) for row in own)),
+                ", ".join(f"{key.replace('_', ' ')} {count}" for key, count in kinds) or "·",
+                _number(figures[system]["seconds"], 2),
+            ]
+        )
+    header = ["set", "photos", "repaired", "of what", "seconds a picture"]
+    return [*grid(header, rows), "", f"System: {TITLES[system]}.", "", _origin(result)]
 
 
 def recognition(result: Result) -> list[str]:

@@ -96,7 +96,8 @@ def _loop(*, guard: bool, oracle: bool, techniques: Mapping[str, Any] | None = N
             {"guard": guard, "seed": seed, "only": only, **(techniques or {})}
         )
         restoration = restorer.restore(Image(pixels=case.input[0]), options)
-        treated = tuple(step.degradation for step in restoration.report.steps)
+        kept = (step for step in restoration.report.steps if step.verdict != "rolled back")
+        treated = tuple(step.degradation for step in kept)
         return Answer(image=restoration.image.pixels[None], treated=treated)
 
     return answer

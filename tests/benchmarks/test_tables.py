@@ -72,6 +72,19 @@ def test_pictures_that_gain_nothing_show_how_many_are_untouched(program, restora
         assert any(line.startswith(f"| {name}") and "50.0 % untouched" in line for line in lines)
 
 
+def test_without_targets_the_table_says_what_was_repaired(program, restoration):
+    def row(place, treated):
+        return {"set": place, "system": "whole", "treated": treated}
+
+    sets = {name: {"whole": figures(None, None)} for name in ("Haze_real", "clear")}
+    rows = [row("Haze_real", ["haze", "low_resolution"]), row("Haze_real", ["haze"])]
+    rows += [row("Haze_real", []), row("clear", []), {**row("clear", ["rain"]), "system": "input"}]
+    bare = {**restoration, "sets": sets, "rows": rows, "overall": {"whole": total(None)}}
+    lines = program("tables").restoration(bare)
+    assert "| Haze_real | 3 | 2 | haze 2, low resolution 1 | 0.50 |" in lines
+    assert "| clear | 1 | 0 | · | 0.50 |" in lines
+
+
 def test_every_row_has_as_many_cells_as_the_header(program, restoration):
     rows = [line for line in program("tables").restoration(restoration) if line.startswith("|")]
     assert len({line.count("|") for line in rows}) == 1
