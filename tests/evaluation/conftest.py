@@ -12,7 +12,7 @@ from torch import Tensor
 
 from autodir.config import RestoreOptions
 from autodir.prompts import load_taxonomy
-from autodir.records import Diagnosis, Image, Mixture, Report, Restoration, Step
+from autodir.records import Diagnosis, Image, Mixture, Report, Restoration, Step, VerdictKind
 
 
 class FakeRestorer:
@@ -20,6 +20,7 @@ class FakeRestorer:
 
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
+        self.verdict: VerdictKind = "kept"
 
     @property
     def info(self) -> Mapping[str, Any]:
@@ -49,7 +50,7 @@ class FakeRestorer:
                     degradation=key,
                     probability=1.0,
                     prompt=None,
-                    verdict="kept",
+                    verdict=self.verdict,
                     why="",
                     seconds=0.0,
                 )

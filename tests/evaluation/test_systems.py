@@ -1,12 +1,10 @@
 import pytest
 import torch
 
-from autodir.diagnosis.guard import Guard
 from autodir.evaluation.datasets import Case
 from autodir.evaluation.metrics import Protocol
 from autodir.evaluation.plan import load_suite
 from autodir.evaluation.systems import MODEL_FREE, SYSTEMS, TECHNIQUES, TITLES
-from autodir.records import Verdict
 
 
 def case(*degradations, level=0.1):
@@ -69,9 +67,8 @@ def test_whole_tells_what_was_treated(restorer):
     assert SYSTEMS["whole"](restorer, case(level=0.8), 0).treated == ()
 
 
-def test_what_was_rolled_back_was_not_treated(restorer, monkeypatch):
-    taken = Verdict(kind="rolled back", why="no better", image=case("underexposure").input)
-    monkeypatch.setattr(Guard, "judge", lambda *_, untouched: taken)
+def test_what_was_rolled_back_was_not_treated(restorer):
+    restorer.verdict = "rolled back"
     assert SYSTEMS["whole"](restorer, case("underexposure"), 0).treated == ()
 
 
