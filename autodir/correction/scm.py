@@ -136,27 +136,19 @@ class StructureCorrector(nn.Module):
         """Window in pixels of the statistics where a photo is corrected in tiles."""
         return min(self.network.train_size or LOCAL_WINDOW, LOCAL_WINDOW)
 
-    def forward(
-        self,
-        degraded: Tensor,
-        restored: Tensor,
-        instruction: Tensor | None,
-        clear: Tensor | None = None,
-    ) -> Tensor:
+    def forward(self, degraded: Tensor, restored: Tensor, instruction: Tensor | None) -> Tensor:
         """The residual R (B, 3, H, W), that of the refinement included.
 
         Args:
             degraded: I, (B, 3, H, W) in [0, 1].
             restored: I_sd, the same shape.
             instruction: pooled text embedding (B, E), or None for a network that reads none.
-            clear: what the refinement sees in place of I, the same shape.
 
         Raises:
             ContractError: there is a refinement and no instruction.
         """
         residual = self._by_network(degraded, restored, instruction)
-        seen = degraded if clear is None else clear
-        return self._refined(seen, restored, residual, instruction)
+        return self._refined(degraded, restored, residual, instruction)
 
     def _refined(
         self, seen: Tensor, restored: Tensor, residual: Tensor, instruction: Tensor | None

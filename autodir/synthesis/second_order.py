@@ -51,7 +51,7 @@ class Pass:
         noise: deviation in 8-bit units.
         poisson: scale of the Poisson noise.
         gray: probability that all channels share their noise.
-        quality: of JPEG.
+        quality: of the JPEG at its end; a second pass ends with the `SecondOrder.file`.
     """
 
     blur: float = 1.0
@@ -76,8 +76,8 @@ class SecondOrder:
     """A whole chain.
 
     Attributes:
-        first, second: the passes; without a second one the chain ends after the first.
-        passes_twice: False for nothing of the second pass but its file, before or after the size.
+        first, second: the passes; there may be no second one.
+        file: quality of the JPEG at the end, before or after the last reduction; None for no such.
         final_sinc: probability of a sinc filter at the end.
         scale: the low-resolution size is one over this of the photo's.
         clean: probability of no degradation but the reduction.
@@ -85,7 +85,7 @@ class SecondOrder:
 
     first: Pass
     second: Pass | None = None
-    passes_twice: bool = True
+    file: tuple[int, int] | None = None
     final_sinc: float = 0.8
     scale: float = 4.0
     clean: float = 0.0
@@ -98,6 +98,7 @@ RECIPES: dict[str, SecondOrder] = {
             blur=0.8, sigma=(0.2, 1.5), resize=(0.3, 0.4, 0.3), factor=(0.3, 1.2),
             noise=(1, 25), poisson=(0.05, 2.5),
         ),
+        file=(30, 95),
     ),
     "stablesr": SecondOrder(
         first=Pass(
@@ -107,8 +108,9 @@ RECIPES: dict[str, SecondOrder] = {
         second=Pass(
             blur=0.5, sizes=(7, 11), sigma=(0.2, 1.0), beta_generalized=(0.5, 2),
             beta_plateau=(1, 1.5), resize=(0.3, 0.4, 0.3), factor=(0.6, 1.2), noise=(1, 12),
-            poisson=(0.05, 1), quality=(60, 100),
+            poisson=(0.05, 1),
         ),
+        file=(60, 100),
         clean=0.01,
     ),
     "resshift": SecondOrder(
@@ -116,8 +118,7 @@ RECIPES: dict[str, SecondOrder] = {
             kernels=(("iso", 0.6), ("aniso", 0.4)), sizes=(13, 13), sigma=(0.2, 0.8),
             factor=(0.5, 1.5), noise=(1, 15), poisson=(0.05, 0.3), quality=(70, 95),
         ),
-        second=Pass(quality=(80, 100)),
-        passes_twice=False,
+        file=(80, 100),
         final_sinc=0.2,
     ),
     "codeformer": SecondOrder(
@@ -208,19 +209,21 @@ class _Chain:
             self.drawn["clean"] = True
             return self._finish(self._resized(photo, small))
         image = self._pass("first", recipe.first, photo, (self.height, self.width), ends=True)
-        if recipe.second is None:
-            return self._finish(image)
-        if recipe.passes_twice:
+        if recipe.second is not None:
             image = self._pass("second", recipe.second, image, small, ends=False)
-        last = self.uniform(0, 1) < 0.5
-        quality = self._quality("second", recipe.second)
-        if last:
-            image = jpeg(self._filtered(self._resized(image, small))[0], quality)[None]
-        else:
-            encoded = jpeg(image[0], quality)[None]
-            image = self._filtered(self._resized(encoded, small))
-        self.drawn["jpeg_last"] = last
+        if recipe.file is not None:
+            image = self._filed(image, small, recipe.file)
         return self._finish(image)
+
+    def _filed(self, image: Tensor, size: tuple[int, int], qualities: tuple[int, int]) -> Tensor:
+        """The file at the end, written before or after the last reduction."""
+        last = self.uniform(0, 1) < 0.5
+        quality = self._quality("second", qualities)
+        self.drawn["jpeg_last"] = last
+        if last:
+            return jpeg(self._filtered(self._resized(image, size))[0], quality)[None]
+        encoded = jpeg(image[0], quality)[None]
+        return self._filtered(self._resized(encoded, size))
 
     def _pass(
         self, name: str, ranges: Pass, image: Tensor, size: tuple[int, int], *, ends: bool
@@ -240,7 +243,7 @@ class _Chain:
         image = self._noisy(name, ranges, self._resized(image, wanted))
         self.drawn |= {f"{name}_resize": direction, f"{name}_factor": factor}
         if ends:
-            image = jpeg(image[0], self._quality(name, ranges))[None]
+            image = jpeg(image[0], self._quality(name, ranges.quality))[None]
         return image
 
     def _kernel(self, name: str, ranges: Pass) -> Tensor:
@@ -283,8 +286,8 @@ class _Chain:
         self.drawn["final_sinc"] = cutoff
         return convolve(image, sinc_kernel(cutoff, size).to(image)[None]).clamp(0, 1)
 
-    def _quality(self, name: str, ranges: Pass) -> int:
-        low, high = ranges.quality
+    def _quality(self, name: str, qualities: tuple[int, int]) -> int:
+        low, high = qualities
         quality = low + self.integer(high - low + 1)
         self.drawn[f"{name}_quality"] = quality
         return quality
