@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from autodir.imaging.convolution import convolve
+from autodir.imaging.color import luma
+from autodir.imaging.neighborhoods import guided_map
 from autodir.synthesis.draws import Draws, Fixed, Parameters, column, mask
 from autodir.synthesis.filters import smooth_field
 
@@ -18,9 +20,14 @@ _LAYERS = 4
 _HALF = math.sqrt(2 * math.log(2))
 """Half of the width at half of the peak of a Gaussian, in its deviations."""
 _BLENDS = {"screen": 0.45, "add": 0.55}
-_STYLES = {"parallel": 0.32, "crossing": 0.2, "fine": 0.3, "dense": 0.18}
-_SPREAD = {"parallel": 3.0, "crossing": 26.0, "fine": 7.0, "dense": 9.0}
+_STYLES = {"parallel": 0.31, "crossing": 0.19, "fine": 0.14, "distant": 0.19, "dense": 0.17}
+_SPREAD = {"parallel": 3.0, "crossing": 26.0, "fine": 7.0, "distant": 7.0, "dense": 9.0}
 """Degrees between the layers of one shower (standard deviation)."""
+_NEAR = (0.15, 0.55)
+"""Share of a photo that lies before a distant shower."""
+_REACH, _SMOOTHING = 1 / 12, 3e-3
+"""How far what is near follows the edges of the photo: of its shorter side, and of a guided filter."""
+_STEEP = 0.06
 
 
 def rain(
@@ -29,7 +36,8 @@ def rain(
     """Let it rain: O = (1 - v) · blend(B, S_1 + ... + S_n) + v · A.
 
     The streaks of *fine* rain are short, thin and many, and its veil is thicker here than there:
-    what a long lens sees of a shower. *Dense* rain hides half of the photo and more behind bands
+    what a long lens sees of a shower. *Distant* rain is such behind what is near, which has neither
+    streaks nor mist before it. *Dense* rain hides half of the photo and more behind bands
     of even opacity, as a lens that is in focus on the drops shows them. The other styles are single
     drops near the camera.
 
@@ -40,7 +48,7 @@ def rain(
         fixed: ``layers`` (1-4), ``angle`` (degrees from vertical), ``length`` and ``width`` (px),
             ``coverage`` (share of pixels under the streaks of one layer), ``intensity`` (0-1),
             ``veil`` (0-1), ``kind`` (screen, add), ``style`` (parallel, crossing, fine,
-            dense).
+            distant, dense).
 
     Returns:
         Rainy image in [0, 1] and the parameters per sample.
@@ -49,7 +57,8 @@ def rain(
     height, width = clean.shape[-2:]
     scale = max(1.0, min(height, width) / 512)
     blends, styles = draw.kind(_BLENDS), draw.kind(_STYLES, name="style")
-    fine, dense = mask(styles, "fine"), mask(styles, "dense")
+    fine, dense = mask(styles, "fine", "distant"), mask(styles, "dense")
+    distant = mask(styles, "distant")
     extra = draw.linear(0, 2.6) + draw.uniform(0, 0.9) + fine
     layers = (1 + extra.floor()).clamp_max(_LAYERS)
     layers = draw.named("layers", layers, None, (1, _LAYERS))
@@ -94,15 +103,39 @@ def rain(
         gusts = smooth_field(seed[rows, layer, None], height, width).clamp(0, 1).to(clean)
         calm = column(torch.where(fine[rows], 0.2, 0.55), clean)
         streaks[rows.to(clean.device)] += fallen * (calm + (1 - calm) * gusts)
-    total = (streaks * column(intensity, clean)).clamp(0, 1)
-    total = (total * tint.to(clean)).clamp(0, 1)
-    screen = column(mask(blends, "screen"), clean) > 0
-    wet = torch.where(screen, 1 - (1 - clean) * (1 - total), clean + total).clamp(0, 1)
     # What a shower hides is what is far away: its transmission falls with the depth.
     depth = smooth_field(draw.rand(draw.count, 1, 3, 3), height, width).clamp(0, 1).to(clean)
     depth = torch.where(column(fine, clean) > 0, 0.4 + 1.2 * depth, 1.0)
-    amount = 1 - (1 - column(veil, clean)) ** depth
+    coarse, near = draw.rand(draw.count, 1, 5, 5), draw.uniform(*_NEAR)
+    far = [
+        _far(photo, values, share) if behind else torch.ones_like(photo[:, :1])
+        for photo, values, share, behind in zip(
+            clean.split(1), coarse.split(1), near.tolist(), distant.tolist(), strict=True
+        )
+    ]
+    away = torch.cat(far) if far else depth
+    total = (streaks * away * column(intensity, clean)).clamp(0, 1)
+    total = (total * tint.to(clean)).clamp(0, 1)
+    screen = column(mask(blends, "screen"), clean) > 0
+    wet = torch.where(screen, 1 - (1 - clean) * (1 - total), clean + total).clamp(0, 1)
+    amount = 1 - (1 - column(veil, clean)) ** (away * depth)
     return ((1 - amount) * wet + amount * column(air, clean)).clamp(0, 1), draw.parameters()
+
+
+def _far(photo: Tensor, coarse: Tensor, near: float) -> Tensor:
+    """How much of a shower is before each pixel of (1, 3, H, W), (1, 1, H, W) in [0, 1].
+
+    Nothing is before the ``near`` share of it. Things end where the photo has its edges.
+    """
+    height, width = photo.shape[-2:]
+    guide = luma(photo)[:, :1]
+    field = smooth_field(coarse.to(photo), height, width)
+    radius = max(1, round(_REACH * min(height, width)))
+    slope, offset = guided_map(guide, field, radius, _SMOOTHING)
+    field = slope * guide + offset
+    step = max(1, min(height, width) // 256)
+    limit = field[..., ::step, ::step].flatten().quantile(near)
+    return torch.sigmoid((field - limit) / _STEEP)
 
 
 def streak_kernels(
