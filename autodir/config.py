@@ -66,7 +66,7 @@ COLOR_FIXES = ("none", "adain", "wavelet")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 TRAINING_PARTS = (
     "text", "biqa", "locator", "head", "autoencoder", "diffusion", "correction", "clearing",
-    "sharpening", "refinement", "lighting", "calibration", "adapter", "cfw", "all",
+    "sharpening", "refinement", "lighting", "trial", "calibration", "adapter", "cfw", "all",
 )  # fmt: skip
 SCALES = (1, 2, 4)
 CHAINS = ("realesrgan", "stablesr", "resshift", "codeformer")

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from autodir import __version__
+from autodir.attempt import suspicion_of
 from autodir.checkpoint import Model, calibration_of, info, load_model
 from autodir.config import PRECISIONS, RestoreOptions
 from autodir.correction.recolor import keep_colors
@@ -79,8 +80,11 @@ class Restorer:
         offload: torch.device | None = None,
     ) -> None:
         self.model, self.taxonomy = model, model.taxonomy
-        self.diagnoser = BiqaDiagnoser(model.quality_model().eval(), calibration_of(model))
         self.diffusion = model.latent_diffusion()
+        self.diagnoser = BiqaDiagnoser(
+            model.quality_model().eval(), calibration_of(model),
+            suspicion=suspicion_of(model, self.diffusion),
+        )  # fmt: skip
         self.corrector: StructureCorrector = model.scm
         if offload is not None:
             keep_one(model, self.diagnoser.model, self.diffusion, offload)

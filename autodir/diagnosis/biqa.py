@@ -6,6 +6,8 @@ Apart from CLIP, because here stand the views, the fusion of their features and 
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -19,6 +21,7 @@ from autodir.diagnosis.appearance import measure
 from autodir.diagnosis.blend import Blend
 from autodir.diagnosis.calibration import Calibration
 from autodir.diagnosis.locator import STATISTICS, Locator
+from autodir.diagnosis.trial import KEY, Suspicion, Trial
 from autodir.prompts import Taxonomy
 from autodir.records import Diagnosis, Mixture, check_image
 
@@ -94,10 +97,12 @@ class QualityHead(nn.Module):
         measures: number of measures blended in, 0 for none.
         members: networks of the blend.
         locator: keyword arguments of `Locator`, whose evidence counts among the measures.
+        trial: keyword arguments of `Trial`, for what the head is in doubt about.
     """
 
     blend: Blend | None
     locator: Locator | None
+    trial: Trial | None
 
     def __init__(
         self,
@@ -109,6 +114,7 @@ class QualityHead(nn.Module):
         measures: int = 0,
         members: int = 1,
         locator: Mapping[str, Any] | None = None,
+        trial: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.config: dict[str, Any] = {
@@ -121,11 +127,13 @@ class QualityHead(nn.Module):
         self.embed = nn.Linear(hidden, embed_dim)
         self.presence = nn.Linear(hidden, degradations)
         self.logit_scale = nn.Parameter(torch.tensor(10.0).log())
-        self.blend = self.locator = None
+        self.blend = self.locator = self.trial = None
         if locator is not None:
             self.add_locator(locator)
         if measures:
             self.add_blend(measures, members)
+        if trial is not None:
+            self.add_trial(trial)
 
     @property
     def measured(self) -> bool:
@@ -157,6 +165,12 @@ class QualityHead(nn.Module):
         self.locator = Locator(**config).to(self.presence.weight)
         self.config["locator"] = self.locator.config
         return self.locator
+
+    def add_trial(self, config: Mapping[str, Any]) -> Trial:
+        """A trial of fresh weights in place of the one that there is."""
+        self.trial = Trial(**config).to(self.presence.weight)
+        self.config["trial"] = self.trial.config
+        return self.trial
 
     def add_blend(self, measures: int, members: int = 1) -> Blend:
         """Blend ``measures`` figures in; until it is trained nothing changes.
@@ -302,6 +316,7 @@ class BiqaDiagnoser:
         crops: at most so many native crops along each side.
         mix_clean: let the prompt of "no" into the mixture, with its probability, as published.
         once: judge a photo as a whole and not its parts.
+        suspicion: of what `KEY` names, tried where the model is in doubt.
     """
 
     def __init__(
@@ -311,17 +326,23 @@ class BiqaDiagnoser:
         crops: int = MAX_CROPS_PER_SIDE,
         mix_clean: bool = False,
         once: bool = False,
+        suspicion: Suspicion | None = None,
     ) -> None:
         self.model, self.calibration = model, calibration
         self.crops, self.mix_clean, self.once = crops, mix_clean, once
+        self.suspicion = suspicion
 
     def looking(self, crops: int, mix_clean: bool) -> BiqaDiagnoser:
         """The same diagnosis from another number of crops, or with another mixture."""
-        return BiqaDiagnoser(self.model, self.calibration, crops, mix_clean, self.once)
+        other = copy.copy(self)
+        other.crops, other.mix_clean = crops, mix_clean
+        return other
 
     def quick(self) -> BiqaDiagnoser:
         """The same diagnosis from the whole photo alone, for looks after a repair."""
-        return BiqaDiagnoser(self.model, self.calibration, self.crops, self.mix_clean, once=True)
+        other = copy.copy(self)
+        other.once = True
+        return other
 
     @torch.inference_mode()
     def diagnose(self, pixels: Tensor, among: Taxonomy) -> Diagnosis:
@@ -342,11 +363,16 @@ class BiqaDiagnoser:
         logits, raw = look(pixels, self.crops)
         keys = [key for key in everything.keys if key == everything.clean or key in among.keys]
         chosen = logits[0, [everything.index(key) for key in keys]] / self.calibration.temperature
-        probabilities = dict(zip(keys, chosen.softmax(0).tolist(), strict=True))
         presence = {
             degradation.key: self.calibration.presence(degradation.key, float(raw[0, index]))
             for index, degradation in enumerate(everything)
         }
+        if self.suspicion is not None and KEY in keys:
+            before, limit = presence[KEY], self.calibration.threshold(KEY)
+            presence[KEY] = self.suspicion.presence(pixels, before, limit)
+            if presence[KEY] > before:
+                chosen[keys.index(KEY)] += _log_odds(presence[KEY]) - _log_odds(before)
+        probabilities = dict(zip(keys, chosen.softmax(0).tolist(), strict=True))
         asked = [d for d in everything if d.key in among.keys]
         found = [d for d in asked if presence[d.key] >= self.calibration.threshold(d.key)]
         main = max(found, key=lambda d: probabilities[d.key], default=None)
@@ -357,3 +383,7 @@ class BiqaDiagnoser:
             phrases=tuple(everything.prompt(key) for key in told), weights=tuple(weights.tolist())
         )
         return Diagnosis(probabilities=probabilities, presence=presence, main=main, mixture=mixture)
+
+
+def _log_odds(probability: float) -> float:
+    return math.log(probability / (1 - probability))

@@ -10,8 +10,8 @@ import math
 import torch
 from torch import Tensor
 
-from autodir.imaging.convolution import convolve
 from autodir.imaging.color import luma
+from autodir.imaging.convolution import convolve
 from autodir.imaging.neighborhoods import guided_map
 from autodir.synthesis.draws import Draws, Fixed, Parameters, column, mask
 from autodir.synthesis.filters import smooth_field
@@ -26,7 +26,7 @@ _SPREAD = {"parallel": 3.0, "crossing": 26.0, "fine": 7.0, "distant": 7.0, "dens
 _NEAR = (0.15, 0.55)
 """Share of a photo that lies before a distant shower."""
 _REACH, _SMOOTHING = 1 / 12, 3e-3
-"""How far what is near follows the edges of the photo: of its shorter side, and of a guided filter."""
+"""Radius, as a share of the shorter side, and least variance of the edges that near things have."""
 _STEEP = 0.06
 
 

@@ -39,7 +39,8 @@ SHARES: Mapping[str, float] = {
     "clearing": 0.04,
     "sharpening": 0.03,
     "refinement": 0.14,
-    "lighting": 0.05,
+    "lighting": 0.04,
+    "trial": 0.01,
     "calibration": 0.02,
 }
 """Shares of the budget of ``train all``, in the order of the stages."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from autodir.attempt import Attempt
 from autodir.checkpoint import Model
 from autodir.config import TrainOptions
 from autodir.correction.experts import Experts
@@ -67,6 +68,8 @@ from autodir.training.refinement import train_refinement
 from autodir.training.sharpening import FIT as SHARPENING_FIT
 from autodir.training.sharpening import train_sharpening
 from autodir.training.text import TextRecipe, train_text
+from autodir.training.trial import LEARNING_RATE as TRIAL_RATE
+from autodir.training.trial import train_trial
 
 ADAPTER_RATE = 5e-4
 
@@ -283,6 +286,21 @@ def _lighting(stage: Stage) -> dict[str, Any]:
     return _noted(learnt)
 
 
+def _trial(stage: Stage) -> dict[str, Any]:
+    if not processes().is_main_process:  # noted once, and saved by the main process
+        return {}
+    model, head = stage.model.eval(), stage.model.head
+    if not isinstance(head, QualityHead):
+        raise ConfigError("the published head tries no suspicion", "train the trial of small")
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(stage.options.seed)
+        tried = head.add_trial({})
+    return train_trial(
+        tried, Attempt(model, model.latent_diffusion()), stage.batches, stage.loop.budget,
+        stage.run_dir, seed=stage.options.seed, resume=stage.loop.resume,
+    )  # fmt: skip
+
+
 def _sharpening(stage: Stage) -> dict[str, Any]:
     if not processes().is_main_process:  # noted once, and saved by the main process
         return {}
@@ -330,6 +348,7 @@ STAGES: Mapping[str, tuple[float, Callable[[Stage], dict[str, Any]]]] = {
     "sharpening": (SHARPENING_FIT.rate, _sharpening),
     "refinement": (REFINEMENT_RATE, _refinement),
     "lighting": (LIGHTING_FIT.rate, _lighting),
+    "trial": (TRIAL_RATE, _trial),
     "adapter": (ADAPTER_RATE, _adapter),
     "cfw": (WRAPPING_RATE, _cfw),
     "calibration": (1.0, _calibration),

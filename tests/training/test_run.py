@@ -129,6 +129,7 @@ def test_resume_after_a_kill_goes_on_with_the_next_stage(
         "sharpening",
         "refinement",
         "lighting",
+        "trial",
         "calibration",
     ]
 

@@ -9,7 +9,15 @@ from autodir.checkpoint import Model
 from autodir.config import TRAINING_PARTS, TrainOptions
 from autodir.diagnosis.contrastive import ContrastiveHead
 from autodir.errors import ConfigError, PromptError
-from autodir.training import clearing, correction, lighting, locator, refinement, sharpening
+from autodir.training import (
+    clearing,
+    correction,
+    lighting,
+    locator,
+    refinement,
+    sharpening,
+    trial,
+)
 from autodir.training.batches import Batches
 from autodir.training.loop import LoopOptions
 from autodir.training.stages import STAGES, Recipe, Stage
@@ -113,6 +121,20 @@ def test_lighting_stage_makes_a_lighting_once_and_adds_experts(
     assert all(torch.equal(value, after[name]) for name, value in before.items())
     with pytest.raises(PromptError, match="unknown degradation 'snow'"):
         run(stage_of(model, batches, tmp_path, experts=("snow",)))
+
+
+def test_trial_stage_gives_the_head_a_trial_of_its_own(
+    model: Model, batches: Batches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "SIZES", (128,))
+    monkeypatch.setattr(trial, "COLLECTING", 0.0)
+    run = STAGES["trial"][1]
+    figures = run(stage_of(model, batches, tmp_path))
+    assert figures["noted"] == 2 * trial.BATCH
+    assert model.head.config["trial"] == model.head.trial.config  # type: ignore[union-attr]
+    model.head = ContrastiveHead()
+    with pytest.raises(ConfigError, match="tries no suspicion"):
+        run(stage_of(model, batches, tmp_path))
 
 
 def test_clearing_stage_makes_a_clearing_once_from_the_locator(

@@ -1,0 +1,135 @@
+"""The trial stage: a suspicion of rain learns from what the correction takes out of photos.
+
+Apart from the head stage, because it needs the finished correction, and speaks up only where the
+head is in doubt.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from autodir.attempt import Attempt
+from autodir.diagnosis import trial
+from autodir.diagnosis.trial import FIGURES, KEY, Trial
+from autodir.imaging.neighborhoods import box_mean
+from autodir.synthesis.codec import jpeg
+from autodir.synthesis.operators import quantize_8bit
+from autodir.training.batches import Batches, as_found
+from autodir.training.notes import Notes, collect
+
+SHARE = (0.62, 0.12, 0.26)
+EMPHASIS = {KEY: 9.0}
+"""Rain, as many other degradations, and clean photos."""
+LEAST_SEVERITY = 0.05
+SIZES = (224, 320, 416)
+SCALE = (0.35, 1.25)
+BATCH = 4
+SHOWN = 0.5
+"""Share of the photos that come from the web: shrunk, sharpened, in files of these qualities."""
+SHRUNK, QUALITY = (0.55, 1.0), (55, 92)
+COLLECTING = 0.97
+"""Share of the budget in which photos are noted; the rest is for learning."""
+EPOCHS, STEP = 60, 128
+LEARNING_RATE, WEIGHT_DECAY = 3e-3, 5e-2
+JITTER = 0.05
+"""Noise on the standardized figures, so that few photos are not learnt by heart."""
+NOTES = "notes.safetensors"
+
+
+def train_trial(
+    tried: Trial,
+    attempt: Attempt,
+    batches: Batches,
+    budget: float,
+    run_dir: Path,
+    *,
+    seed: int = 0,
+    resume: bool = False,
+) -> dict[str, Any]:
+    """Train the networks of a trial in place, from notes on repairs of rain.
+
+    Args:
+        tried: of fresh weights, or one that is trained anew.
+        attempt: the repair against it.
+        batches: source of degraded and clean photos. None is turned on its side, since rain falls.
+        budget: seconds, most of them to note what repairs take away.
+        run_dir: gets the notes.
+        seed: of photos, weights and steps.
+        resume: add to the notes that are there already.
+
+    Returns:
+        Figures of the training: photos noted, and the shares of rainy and of other ones among them
+        that are told rightly.
+    """
+    batches = batches.with_share(SHARE, EMPHASIS).upright()
+    of_key = batches.keys.index(KEY)
+
+    def note(generator: torch.Generator, index: int) -> Notes:
+        size = SIZES[index % len(SIZES)]
+        drawn = batches.draw(BATCH, size, generator, scale=SCALE, least=LEAST_SEVERITY)
+        figures = []
+        for photo in as_found(drawn.degraded, generator).split(1):
+            seen = trial.middle(shown(photo, generator))
+            assert seen is not None
+            figures.append(trial.measure(seen, attempt(seen)))
+        return {"figures": torch.stack(figures), "present": drawn.presence[:, of_key]}
+
+    notes = collect(note, COLLECTING * budget, run_dir / NOTES, seed, resume=resume)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        _learn(tried, notes)
+    with torch.no_grad():
+        right = (tried(notes["figures"]) > 0) == (notes["present"] > 0.5).to(tried.center.device)
+    rainy = (notes["present"] > 0.5).to(right.device)
+    shares = {"found": right[rainy], "spared": right[~rainy]}
+    return {
+        "noted": len(right),
+        "measured": {name: round(float(part.float().mean()), 4) for name, part in shares.items()},
+    }
+
+
+def shown(photo: Tensor, generator: torch.Generator) -> Tensor:
+    """A photo (1, 3, H, W) as the web shows it, or as it is: `SHOWN`."""
+    web, sharp, side, much, quality = torch.rand(5, generator=generator).tolist()
+    if web >= SHOWN:
+        return photo
+    scale = SHRUNK[0] + (SHRUNK[1] - SHRUNK[0]) * side
+    size = [round(scale * length) for length in photo.shape[-2:]]
+    small = F.interpolate(photo, size, mode="bicubic", antialias=True, align_corners=False)
+    if sharp < SHOWN:
+        small = small + much * (small - box_mean(small, 1))
+    file = round(QUALITY[0] + (QUALITY[1] - QUALITY[0]) * quality)
+    return jpeg(quantize_8bit(small.clamp(0, 1))[0], file)[None]
+
+
+def _learn(tried: Trial, notes: Notes) -> None:
+    """Cross-entropy, each network with its own order of the photos."""
+    device = tried.center.device
+    figures, present = notes["figures"].to(device), notes["present"].float().to(device)
+    assert figures.shape[1] == FIGURES
+    tried.standardize(figures)
+    standard, count = tried.standard(figures), len(present)
+    steps = max(20, EPOCHS * count // STEP)
+    tried.members.requires_grad_(True)
+    tried.train()
+    with torch.enable_grad():
+        for member in tried.members:
+            optimizer = torch.optim.AdamW(
+                member.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY
+            )
+            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+            for _ in range(steps):
+                rows = torch.randint(count, (min(STEP, count),), device=device)
+                seen = standard[rows]
+                logits = member(seen + JITTER * torch.randn_like(seen))[:, 0]
+                loss = F.binary_cross_entropy_with_logits(logits, present[rows])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+    tried.requires_grad_(False).eval()

@@ -1,0 +1,56 @@
+"""The trial stage learns what the correction takes out of rainy photos, and nothing else does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from autodir.diagnosis.trial import Trial
+from autodir.training import trial as stage
+from autodir.training.batches import Batches
+from autodir.training.trial import shown, train_trial
+
+
+@pytest.fixture(autouse=True)
+def small_photos(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "SIZES", (128,))
+
+
+class Cheating:
+    """Takes nothing away but from the brightest photos; the trial has to find out."""
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        return pixels - 0.3 * (pixels - pixels.mean()).clamp_min(0)
+
+
+def test_only_the_networks_learn(batches: Batches, tmp_path: Path) -> None:
+    tried = Trial()
+    before = {name: value.clone() for name, value in tried.state_dict().items()}
+    figures = train_trial(tried, Cheating(), batches, 1.0, tmp_path)  # type: ignore[arg-type]
+    after = tried.state_dict()
+    assert after.keys() == before.keys()
+    assert not any(torch.equal(value, before[name]) for name, value in after.items())
+    assert not tried.center.requires_grad
+    assert not tried.training
+    assert figures["noted"] >= 2 * stage.BATCH
+    assert figures["measured"].keys() == {"found", "spared"}
+    again = train_trial(tried, Cheating(), batches, 0.1, tmp_path, resume=True)  # type: ignore[arg-type]
+    assert again["noted"] >= figures["noted"] + 2 * stage.BATCH
+
+
+def test_photos_of_the_web_are_smaller_and_in_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    photo = torch.rand(1, 3, 128, 96, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(stage, "SHOWN", 0.0)
+    assert shown(photo, torch.Generator().manual_seed(1)) is photo
+    monkeypatch.setattr(stage, "SHOWN", 1.0)
+    generator = torch.Generator().manual_seed(1)
+    sizes = {tuple(shown(photo, generator).shape[-2:]) for _ in range(8)}
+    assert len(sizes) > 1
+    assert all(70 <= height <= 128 and 52 <= width <= 96 for height, width in sizes)
+    seen = shown(photo, generator)
+    assert torch.equal(seen, (seen * 255).round() / 255)
+    assert float(seen.min()) >= 0
+    assert float(seen.max()) <= 1
