@@ -20,8 +20,11 @@ STEP = 2
 """Space-to-depth factor: four pixels of the photo in one of the features."""
 EXPERTS = ("noise", "compression", "low_resolution", "underexposure", "rain")
 """The degradations that have one by default: those that it learns within minutes."""
+_DEEP = (1, 1, 2, 2, 1, 4, 4, 1)
 SHAPES: Mapping[str, Mapping[str, Any]] = {
-    key: {"dilations": [1, 1, 2, 2, 1, 4, 4, 1]} for key in ("noise", "low_resolution", "rain")
+    "noise": {"dilations": [*_DEEP, 2, 1]},
+    "low_resolution": {"dilations": [*_DEEP]},
+    "rain": {"dilations": [*_DEEP]},
 }
 """Experts that are deeper than the others: bands of rain are wide, what was enlarged has pixels as
 large as the factor, and what noise hides is told by what lies farther off."""

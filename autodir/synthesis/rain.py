@@ -72,6 +72,8 @@ def rain(
     coverage = coverage * torch.where(dense, 2.0, 1.0) * draw.log_uniform(0.75, 1.35)
     coverage = draw.named("coverage", coverage, None, (0, 1))
     intensity = torch.where(fine, draw.linear(0.15, 0.4), draw.linear(0.3, 0.72))
+    # What is seen only between near things is fainter than what is before all of them.
+    intensity = torch.where(distant, 0.08 + intensity, intensity)
     intensity = intensity * draw.uniform(0.8, 1.25)
     intensity = draw.named("intensity", intensity, None, (0, 1))
     fog = draw.uniform(0, 0.22) * (draw.severity - 0.5).clamp_min(0) * 2
@@ -107,13 +109,9 @@ def rain(
     depth = smooth_field(draw.rand(draw.count, 1, 3, 3), height, width).clamp(0, 1).to(clean)
     depth = torch.where(column(fine, clean) > 0, 0.4 + 1.2 * depth, 1.0)
     coarse, near = draw.rand(draw.count, 1, 5, 5), draw.uniform(*_NEAR)
-    far = [
-        _far(photo, values, share) if behind else torch.ones_like(photo[:, :1])
-        for photo, values, share, behind in zip(
-            clean.split(1), coarse.split(1), near.tolist(), distant.tolist(), strict=True
-        )
-    ]
-    away = torch.cat(far) if far else depth
+    away = torch.ones_like(clean[:, :1])
+    for row in distant.nonzero().flatten().tolist():
+        away[row] = _far(clean[row, None], coarse[row, None], float(near[row]))[0]
     total = (streaks * away * column(intensity, clean)).clamp(0, 1)
     total = (total * tint.to(clean)).clamp(0, 1)
     screen = column(mask(blends, "screen"), clean) > 0
