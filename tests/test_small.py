@@ -54,7 +54,7 @@ def test_dark_sample_becomes_brighter(restorer: Restorer) -> None:
 
 
 def test_shaken_sample_becomes_sharper(restorer: Restorer) -> None:
-    from autodir.diagnosis.guard import edge_strength
+    from autodir.diagnosis.changes import edge_strength
     from autodir.imaging.io import read
 
     shaken = read(EXAMPLES / "shaken-astronaut.jpg").pixels[None]

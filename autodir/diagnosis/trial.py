@@ -21,8 +21,9 @@ KEY = "rain"
 """What is tried: its streaks are told by their directions."""
 DOUBT = 0.004
 """Presence below which a photo is not suspected, so that most photos cost nothing."""
-LARGEST = 640
-"""Side in pixels of the middle of a photo that is tried: rain falls nearly everywhere."""
+LARGEST = 416
+"""Side in pixels of the middle of a photo that is tried: rain falls nearly everywhere, and larger
+photos are none of those that the trial learns from."""
 MULTIPLE = 16
 """The sides of it are multiples of so many pixels, which every correction takes."""
 FIGURES = 7 + streaks.MEASURES

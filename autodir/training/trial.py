@@ -26,7 +26,7 @@ SHARE = (0.62, 0.12, 0.26)
 EMPHASIS = {KEY: 9.0}
 """Rain, as many other degradations, and clean photos."""
 LEAST_SEVERITY = 0.05
-SIZES = (224, 320, 416)
+SIZES = (224, 320, trial.LARGEST)
 SCALE = (0.35, 1.25)
 BATCH = 4
 SHOWN = 0.5
