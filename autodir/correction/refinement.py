@@ -22,9 +22,9 @@ EXPERTS = ("noise", "compression", "low_resolution", "underexposure", "rain")
 """The degradations that have one by default: those that it learns within minutes."""
 _DEEP = (1, 1, 2, 2, 1, 4, 4, 1)
 SHAPES: Mapping[str, Mapping[str, Any]] = {
-    "noise": {"dilations": [*_DEEP, 2, 1]},
+    "noise": {"dilations": [*_DEEP, 2, 1, 2, 1]},
     "low_resolution": {"dilations": [*_DEEP]},
-    "rain": {"dilations": [*_DEEP]},
+    "rain": {"dilations": [*_DEEP, 4, 1, 4, 1]},
 }
 """Experts that are deeper than the others: bands of rain are wide, what was enlarged has pixels as
 large as the factor, and what noise hides is told by what lies farther off."""
