@@ -173,6 +173,9 @@ class Restorer:
         # 1 BIQA: views of the photo against the prompts.
         first = diagnosis = diagnoser.diagnose(current, remaining)
         again = diagnoser if options.prompt else self._diagnoser(options, once=True)
+        guard = None  # a user's own words are not overruled
+        if options.guard and not options.prompt:
+            guard = Guard(again, first=first)
         if not options.mix_clean:  # as published it is asked about everything in every round
             remaining = not_ruled_out(first, remaining)
         while diagnosis.main is not None and len(steps) < rounds and options.strength > 0:
@@ -189,9 +192,11 @@ class Restorer:
                 # Each is repaired once; the published loop knows nothing of what covers another.
                 remaining = left_after(diagnosis.main.key, remaining, covered=not options.mix_clean)
             # 6 The guard keeps, blends or rolls back.
-            verdict = self._judge(
-                again, diagnosis, current, candidate, remaining, options, current is original
-            )
+            verdict = Verdict(kind="kept", why="not judged", image=candidate)
+            if guard is not None:
+                verdict = guard.judge(
+                    diagnosis, current, candidate, remaining, untouched=current is original
+                )
             if note:
                 verdict = dataclasses.replace(verdict, why=f"{verdict.why}; {note}")
             steps.append(Step.of(len(steps), diagnosis, verdict, time.perf_counter() - begun))
@@ -315,20 +320,6 @@ class Restorer:
         if options.stage1 not in self._stages:
             self._stages[options.stage1] = load_stage1(options.stage1, self.diffusion.device)
         return self._stages[options.stage1]
-
-    def _judge(
-        self,
-        diagnoser: SupportsDiagnose,
-        diagnosis: Diagnosis,
-        current: Tensor,
-        candidate: Tensor,
-        remaining: Any,
-        options: RestoreOptions,
-        untouched: bool,
-    ) -> Verdict:
-        if not options.guard or options.prompt:  # a user's own words are not overruled
-            return Verdict(kind="kept", why="not judged", image=candidate)
-        return Guard(diagnoser).judge(diagnosis, current, candidate, remaining, untouched=untouched)
 
     def _diagnoser(self, options: RestoreOptions, once: bool = False) -> SupportsDiagnose:
         if options.prompt:

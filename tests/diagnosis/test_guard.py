@@ -283,14 +283,20 @@ def test_a_round_that_changes_less_than_rounding_is_taken_back() -> None:
     assert judged(after, candidate=IMAGE + 0.4 / 255).kind == "kept"
 
 
-@pytest.mark.parametrize(("left", "kind"), [(0.3, "kept"), (0.8, "rolled back")])
-def test_haze_behind_a_repair_is_lifted_where_it_is_gone_for_it(left: float, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("left", "seen", "kind"),
+    [(0.3, 0.6, "kept"), (0.8, 0.6, "rolled back"), (0.3, 0.1, "rolled back")],
+)
+def test_haze_that_was_seen_at_first_and_is_gone_needs_less_contrast(
+    left: float, seen: float, kind: str
+) -> None:
     image, candidate = IMAGE * 0.6 + 0.2, IMAGE * 0.6 * 1.22 + 0.05
     before = found("haze", {**BEFORE, "haze": 0.97})
-    guard = Guard(Says({"noise": 0.1, "blur": 0.1, "haze": left}))
+    after = Says({"noise": 0.1, "blur": 0.1, "haze": left})
+    guard = Guard(after, first=found("rain", {**BEFORE, "haze": seen}))
     verdict = guard.judge(before, image, candidate, TAXONOMY)
     assert LEAST_CONTRAST_BEHIND < verdict.measures["contrast"] < LEAST_CONTRAST
-    assert (verdict.measures["gain"] >= VEIL_GONE) == (kind == "kept")
+    assert (verdict.measures["gain"] >= VEIL_GONE) == (left < 0.4)
     assert verdict.kind == kind
     as_it_came = guard.judge(before, image * 0.5, candidate * 0.5, TAXONOMY, untouched=True)
     assert as_it_came.measures["veil"] < LEAST_VEIL
