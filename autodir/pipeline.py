@@ -173,9 +173,8 @@ class Restorer:
         # 1 BIQA: views of the photo against the prompts.
         first = diagnosis = diagnoser.diagnose(current, remaining)
         again = diagnoser if options.prompt else self._diagnoser(options, once=True)
-        guard = None  # a user's own words are not overruled
-        if options.guard and not options.prompt:
-            guard = Guard(again, first=first)
+        judged = options.guard and not options.prompt  # a user's own words are not overruled
+        guard = Guard(again) if judged else None
         if not options.mix_clean:  # as published it is asked about everything in every round
             remaining = not_ruled_out(first, remaining)
         while diagnosis.main is not None and len(steps) < rounds and options.strength > 0:

@@ -78,12 +78,6 @@ views none looks hazy (presence below 0.05), though 8 % have as high a dark chan
 that was repaired what looks hazy is often none: of 90 held-out photos six do under such a veil, and
 five of them would lose 10 to 22 dB.
 """
-LEAST_CONTRAST_BEHIND, VEIL_GONE = 1.2, 0.5
-"""The same behind something that was repaired, where the first look saw the haze already and its
-presence fell by this much: in 116 rounds on 427 held-out photos the four that this allows besides
-gained 2 dB in the mean, one lost 7; seven whose presence fell by less gained 0.3. Without a trace
-in the first look a fifth gained 16, but a test photo with dense rain and no haze lost 7.
-"""
 MOST_LIGHT = 0.4
 """Mean luma above which a photo does not lack light.
 
@@ -208,19 +202,10 @@ class Guard:
     Args:
         diagnoser: looks at the candidate.
         options: thresholds.
-        first: the diagnosis of the photo as it came, where there is one.
     """
 
-    def __init__(
-        self,
-        diagnoser: SupportsDiagnose,
-        options: GuardOptions | None = None,
-        *,
-        first: Diagnosis | None = None,
-    ) -> None:
+    def __init__(self, diagnoser: SupportsDiagnose, options: GuardOptions | None = None) -> None:
         self._diagnoser, self._options = diagnoser, options or GuardOptions()
-        seen = first is not None and first.presence.get("haze", 0.0) >= LEAST_TRACE["haze"]
-        self._veil_was_seen = seen
 
     def judge(
         self,
@@ -273,7 +258,7 @@ class Guard:
         if change < LEAST_CHANGE:
             kind, why = "rolled back", f"nothing to be seen (a change of {255 * change:.2f} of 255)"
         elif "contrast" in measures and measures["contrast"] < _contrast_asked(
-            before, measures, untouched, self._veil_was_seen
+            before, measures, untouched
         ):
             kind, why = (
                 "rolled back",
@@ -338,12 +323,8 @@ def left_after(repaired: str, among: Taxonomy, *, covered: bool = True) -> Taxon
     return among.without(*(one for one in among if one.key in gone))
 
 
-def _contrast_asked(
-    before: Diagnosis, measures: Mapping[str, float], untouched: bool, seen: bool
-) -> float:
+def _contrast_asked(before: Diagnosis, measures: Mapping[str, float], untouched: bool) -> float:
     if untouched and measures["veil"] >= LEAST_VEIL:
         return LEAST_CONTRAST_UNDER_VEIL
-    if seen and not untouched and measures["gain"] >= VEIL_GONE:
-        return LEAST_CONTRAST_BEHIND
     doubted = before.presence.get("haze", 0.0) < SURE_OF_VEIL and measures["veil"] < LEAST_VEIL
     return LEAST_CONTRAST_IN_DOUBT if doubted else LEAST_CONTRAST
