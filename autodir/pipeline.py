@@ -191,8 +191,9 @@ class Restorer:
                 # Each is repaired once; the published loop knows nothing of what covers another.
                 remaining = left_after(diagnosis.main.key, remaining, covered=not options.mix_clean)
             # 6 The guard keeps, blends or rolls back.
-            verdict = Verdict(kind="kept", why="not judged", image=candidate)
-            if guard is not None:
+            if guard is None:
+                verdict = Verdict(kind="kept", why="not judged", image=candidate)
+            else:
                 verdict = guard.judge(
                     diagnosis, current, candidate, remaining, untouched=current is original
                 )
