@@ -31,6 +31,9 @@ KERNELS = {
     "plateau_iso": 0.12, "plateau_aniso": 0.03,
 }  # fmt: skip
 _MODES = ("area", "bilinear", "bicubic")
+ENLARGED: dict[str, float] = {"a = -0.5": 0.6, "a = -0.75": 0.25, "bilinear": 0.15}
+"""How a small photo came back to its size, and how often: bicubic kernels of that steepness, the
+first as Pillow, MATLAB and `autodir.imaging.enlarge` have it, the second as OpenCV and PyTorch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,7 +243,10 @@ class _Chain:
                 direction
             ]
         wanted = (max(1, round(size[0] * factor)), max(1, round(size[1] * factor)))
-        image = self._noisy(name, ranges, self._resized(image, wanted))
+        # The first pass of the published chains asks for a factor: what its rounded size leaves
+        # over of the photo, less than a pixel, is lost at the right and lower border.
+        resized = self._scaled(image, factor) if ends else self._resized(image, wanted)
+        image = self._noisy(name, ranges, resized)
         self.drawn |= {f"{name}_resize": direction, f"{name}_factor": factor}
         if ends:
             image = jpeg(image[0], self._quality(name, ranges.quality))[None]
@@ -300,11 +306,27 @@ class _Chain:
         resized: Tensor = functional.interpolate(image, size, mode=mode, align_corners=exact)
         return resized.clamp(0, 1)
 
+    def _scaled(self, image: Tensor, factor: float) -> Tensor:
+        mode = _MODES[self.integer(len(_MODES))]
+        if min(image.shape[-2:]) * factor < 1 or factor == 1.0:
+            return image
+        exact = None if mode == "area" else False
+        resized: Tensor = functional.interpolate(
+            image, scale_factor=factor, mode=mode, align_corners=exact
+        )
+        return resized.clamp(0, 1)
+
     def _finish(self, image: Tensor) -> Tensor:
-        """Back to the photo's size, and to 8 bits."""
+        """Back to the photo's size as one of `ENLARGED`, and to 8 bits."""
         size = (self.height, self.width)
+        kind = list(ENLARGED)[self.choose(tuple(ENLARGED.values()))]
         if tuple(image.shape[-2:]) != size:
-            image = functional.interpolate(image, size, mode="bicubic", align_corners=False)
+            self.drawn["enlarged"] = kind
+            mode = "bilinear" if kind == "bilinear" else "bicubic"
+            image = functional.interpolate(
+                (image.clamp(0, 1) * 255).round() / 255, size, mode=mode, align_corners=False,
+                antialias=kind == "a = -0.5",
+            )  # fmt: skip
         return (image.clamp(0, 1) * 255).round() / 255
 
     def uniform(self, low: float, high: float) -> float:

@@ -10,8 +10,10 @@ import torch
 
 from autodir.config import CHAINS
 from autodir.errors import ConfigError
+from autodir.imaging.resize import enlarge
 from autodir.synthesis import second_order
 from autodir.synthesis.second_order import (
+    ENLARGED,
     KERNELS,
     RECIPES,
     degrade_second_order,
@@ -107,6 +109,42 @@ def test_the_mild_chain_writes_half_of_its_files_before_it_shrinks(
     for first, second, last in zip(sizes[::2], sizes[1::2], lasts, strict=True):
         assert min(first) >= 20
         assert second == ((10, 14) if last else first)
+
+
+def test_small_photos_come_back_as_different_programs_enlarge_them() -> None:
+    drawn = degrade_second_order(photos(300), seeded(6), "resshift")[1]
+    kinds = Counter(str(one["enlarged"]) for one in drawn)
+    for kind, share in ENLARGED.items():
+        assert within(kinds[kind], len(drawn), share), kind
+
+
+def test_the_most_common_enlargement_is_the_products_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `--scale 4` makes of a small file is what the models of low resolution have seen."""
+    small: list[torch.Tensor] = []
+    real = second_order._Chain._finish
+
+    def noted(chain: second_order._Chain, image: torch.Tensor) -> torch.Tensor:
+        small.append((image * 255).round() / 255)
+        return real(chain, image)
+
+    monkeypatch.setattr(second_order._Chain, "_finish", noted)
+    found, drawn = degrade_second_order(photos(12), seeded(6), "resshift")
+    alike = [
+        float((enlarge(one, 4)[0] - result).abs().max()) < 0.003
+        for one, result in zip(small, found, strict=True)
+    ]
+    assert alike == [one["enlarged"] == "a = -0.5" for one in drawn]
+    assert max(ENLARGED, key=lambda kind: ENLARGED[kind]) == "a = -0.5"
+
+
+def test_a_factor_loses_a_border_of_less_than_a_pixel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ramp of 41 pixels by 0.5 has 20, each the mean of two: the last pixel is left out."""
+    chain = second_order._Chain(RECIPES["resshift"], seeded(), (41, 41))
+    monkeypatch.setattr(chain, "integer", lambda count: 1)  # bilinear
+    ramp = torch.linspace(0, 1, 41).expand(1, 3, 41, 41)
+    found = chain._scaled(ramp, 0.5)
+    assert found.shape == (1, 3, 20, 20)
+    torch.testing.assert_close(found[0, 0, 0], (ramp[0, 0, 0, 0:40:2] + ramp[0, 0, 0, 1:40:2]) / 2)
 
 
 def test_the_tables_order_the_recipes_by_strength() -> None:
