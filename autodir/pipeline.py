@@ -194,9 +194,8 @@ class Restorer:
             if guard is None:
                 verdict = Verdict(kind="kept", why="not judged", image=candidate)
             else:
-                verdict = guard.judge(
-                    diagnosis, current, candidate, remaining, untouched=current is original
-                )
+                behind = {step.degradation for step in steps if step.verdict != "rolled back"}
+                verdict = guard.judge(diagnosis, current, candidate, remaining, behind=behind)
             if note:
                 verdict = dataclasses.replace(verdict, why=f"{verdict.why}; {note}")
             steps.append(Step.of(len(steps), diagnosis, verdict, time.perf_counter() - begun))

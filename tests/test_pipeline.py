@@ -231,7 +231,7 @@ def test_loop_goes_on_from_the_image_of_the_verdict(
     pretend(restorer, "rain")
     blended = torch.full((1, 3, 32, 48), 0.25)
     verdict = Verdict(kind="blended", why="half of it", image=blended)
-    monkeypatch.setattr(Guard, "judge", lambda *_, untouched: verdict)
+    monkeypatch.setattr(Guard, "judge", lambda *_, behind: verdict)
     result = restorer.restore(photo(), HARMLESS)
     assert torch.equal(result.image.pixels, blended[0])
     assert result.report.steps[0].why == "half of it"

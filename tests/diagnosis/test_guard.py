@@ -252,13 +252,14 @@ def test_what_lies_in_the_scene_is_looked_for_where_the_first_look_saw_a_trace()
         "underexposure",
         "blur",
         "low_resolution",
+        "rain",
         "raindrop",
     }
     assert left.clean == TAXONOMY.clean
     asked = TAXONOMY.without("haze")
     assert {one.key for one in not_ruled_out(found("noise", seen), asked)} == {
         one.key for one in asked
-    } - {"underexposure", "blur", "low_resolution", "raindrop"}
+    } - {"underexposure", "blur", "low_resolution", "rain", "raindrop"}
 
 
 @pytest.mark.parametrize(("rain", "expected"), [(0.6, True), (0.4, False)])
@@ -293,15 +294,37 @@ def test_a_veil_over_the_photo_as_it_came_may_hide_what_is_far_alone() -> None:
     veiled = 0.5 + 0.3 * IMAGE
     lifted = veiled.mean() + 1.1 * (veiled - veiled.mean()) - 0.05
     guard, hazy = Guard(Says({"haze": 0.0})), found("haze", {"haze": 0.7})
-    for untouched, kind in ((True, "kept"), (False, "rolled back")):
-        verdict = guard.judge(hazy, veiled, lifted, TAXONOMY, untouched=untouched)
+    for behind, kind in (((), "kept"), (("rain",), "rolled back")):
+        verdict = guard.judge(hazy, veiled, lifted, TAXONOMY, behind=behind)
         assert verdict.measures["veil"] > LEAST_VEIL
         assert verdict.kind == kind, verdict.why
-    darker = guard.judge(hazy, veiled, veiled - 0.1, TAXONOMY, untouched=True)
+    darker = guard.judge(hazy, veiled, veiled - 0.1, TAXONOMY)
     assert darker.kind == "rolled back"
     clear = 0.3 * IMAGE
-    verdict = guard.judge(hazy, clear, 1.1 * clear, TAXONOMY, untouched=True)
+    verdict = guard.judge(hazy, clear, 1.1 * clear, TAXONOMY)
     assert (verdict.kind, verdict.measures["veil"] < LEAST_VEIL) == ("rolled back", True)
+
+
+@pytest.mark.parametrize(
+    ("presence", "behind", "kind"),
+    [
+        (0.98, ("noise",), "rolled back"),
+        (0.995, ("noise",), "kept"),
+        (0.98, ("noise", "rain"), "kept"),
+        (0.98, ("rain",), "kept"),
+    ],
+)
+def test_what_looks_hazy_without_its_noise_has_to_look_it_surely(
+    presence: float, behind: tuple[str, ...], kind: str
+) -> None:
+    veiled = 0.5 + 0.3 * IMAGE
+    lifted = veiled.mean() + 1.3 * (veiled - veiled.mean()) - 0.05
+    guard = Guard(Says({"haze": 0.0}))
+    verdict = guard.judge(
+        found("haze", {"haze": presence}), veiled, lifted, TAXONOMY, behind=behind
+    )
+    assert 1.25 < verdict.measures["contrast"] < 1.35
+    assert verdict.kind == kind, verdict.why
 
 
 def test_of_a_repair_of_blur_the_edges_tell_and_not_the_presence() -> None:
