@@ -69,7 +69,7 @@ from autodir.training.sharpening import FIT as SHARPENING_FIT
 from autodir.training.sharpening import train_sharpening
 from autodir.training.text import TextRecipe, train_text
 from autodir.training.trial import LEARNING_RATE as TRIAL_RATE
-from autodir.training.trial import train_trial
+from autodir.training.trial import REPAIRED, train_trial
 
 ADAPTER_RATE = 5e-4
 
@@ -295,9 +295,11 @@ def _trial(stage: Stage) -> dict[str, Any]:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(stage.options.seed)
         tried = head.add_trial({})
+    diffusion = model.latent_diffusion()
+    before = {key: Attempt(model, diffusion, key) for key in REPAIRED}
     return train_trial(
-        tried, Attempt(model, model.latent_diffusion()), stage.batches, stage.loop.budget,
-        stage.run_dir, seed=stage.options.seed, resume=stage.loop.resume,
+        tried, Attempt(model, diffusion), stage.batches, stage.loop.budget, stage.run_dir,
+        before=before, seed=stage.options.seed, resume=stage.loop.resume,
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ head is in doubt.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from autodir.attempt import Attempt
 from autodir.diagnosis import trial
 from autodir.diagnosis.trial import FIGURES, KEY, Trial
 from autodir.imaging.neighborhoods import box_mean
 from autodir.synthesis.codec import jpeg
+from autodir.synthesis.drawing import draw_pencil
 from autodir.synthesis.operators import quantize_8bit
 from autodir.training.batches import Batches, as_found
 from autodir.training.notes import Notes, collect
@@ -32,6 +33,12 @@ BATCH = 4
 SHOWN = 0.5
 """Share of the photos that come from the web: shrunk, sharpened, in files of these qualities."""
 SHRUNK, QUALITY = (0.55, 1.0), (55, 92)
+DRAWN = 0.06
+"""Share of the photos without rain that are drawings: hatching is as straight as rain."""
+BEHIND = 0.35
+"""Share of the photos with something of `REPAIRED` that were repaired of it before they are tried:
+later looks see photos without their grain, with edges sharper than a lens draws them."""
+REPAIRED = ("noise", "blur", "compression")
 COLLECTING = 0.97
 """Share of the budget in which photos are noted; the rest is for learning."""
 EPOCHS, STEP = 60, 128
@@ -39,15 +46,18 @@ LEARNING_RATE, WEIGHT_DECAY = 3e-3, 5e-2
 JITTER = 0.05
 """Noise on the standardized figures, so that few photos are not learnt by heart."""
 NOTES = "notes.safetensors"
+Repair = Callable[[Tensor], Tensor]
+"""(1, 3, H, W) in [0, 1], H and W multiples of 16 → the same shape, near [0, 1]."""
 
 
 def train_trial(
     tried: Trial,
-    attempt: Attempt,
+    attempt: Repair,
     batches: Batches,
     budget: float,
     run_dir: Path,
     *,
+    before: Mapping[str, Repair] | None = None,
     seed: int = 0,
     resume: bool = False,
 ) -> dict[str, Any]:
@@ -59,6 +69,7 @@ def train_trial(
         batches: source of degraded and clean photos. None is turned on its side, since rain falls.
         budget: seconds, most of them to note what repairs take away.
         run_dir: gets the notes.
+        before: the repairs that come before some trials, by degradation (`REPAIRED`).
         seed: of photos, weights and steps.
         resume: add to the notes that are there already.
 
@@ -68,14 +79,21 @@ def train_trial(
     """
     batches = batches.with_share(SHARE, EMPHASIS).upright()
     of_key = batches.keys.index(KEY)
+    repairs = before or {}
 
     def note(generator: torch.Generator, index: int) -> Notes:
         size = SIZES[index % len(SIZES)]
         drawn = batches.draw(BATCH, size, generator, scale=SCALE, least=LEAST_SEVERITY)
         figures = []
-        for photo in as_found(drawn.degraded, generator).split(1):
-            seen = trial.middle(shown(photo, generator))
+        photos = as_found(drawn.degraded, generator).split(1)
+        for photo, present in zip(photos, drawn.presence, strict=True):
+            pencil = float(torch.rand((), generator=generator)) < DRAWN and not present[of_key]
+            picture = draw_pencil(photo, generator) if pencil else photo
+            seen = trial.middle(shown(picture, generator))
             assert seen is not None
+            if not pencil:
+                had = [key for key in repairs if present[batches.keys.index(key)]]
+                seen = _repaired(seen, had, repairs, generator)
             figures.append(trial.measure(seen, attempt(seen)))
         return {"figures": torch.stack(figures), "present": drawn.presence[:, of_key]}
 
@@ -91,6 +109,16 @@ def train_trial(
         "noted": len(right),
         "measured": {name: round(float(part.float().mean()), 4) for name, part in shares.items()},
     }
+
+
+def _repaired(
+    photo: Tensor, had: Sequence[str], repairs: Mapping[str, Repair], generator: torch.Generator
+) -> Tensor:
+    """A photo (1, 3, H, W) as it is, or after a repair of something that it has: `BEHIND`."""
+    if not had or float(torch.rand((), generator=generator)) >= BEHIND:
+        return photo
+    key = had[int(torch.randint(len(had), (), generator=generator))]
+    return quantize_8bit(repairs[key](photo).clamp(0, 1))
 
 
 def shown(photo: Tensor, generator: torch.Generator) -> Tensor:

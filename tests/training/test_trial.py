@@ -29,7 +29,7 @@ class Cheating:
 def test_only_the_networks_learn(batches: Batches, tmp_path: Path) -> None:
     tried = Trial()
     before = {name: value.clone() for name, value in tried.state_dict().items()}
-    figures = train_trial(tried, Cheating(), batches, 1.0, tmp_path)  # type: ignore[arg-type]
+    figures = train_trial(tried, Cheating(), batches, 1.0, tmp_path)
     after = tried.state_dict()
     assert after.keys() == before.keys()
     assert not any(torch.equal(value, before[name]) for name, value in after.items())
@@ -37,8 +37,42 @@ def test_only_the_networks_learn(batches: Batches, tmp_path: Path) -> None:
     assert not tried.training
     assert figures["noted"] >= 2 * stage.BATCH
     assert figures["measured"].keys() == {"found", "spared"}
-    again = train_trial(tried, Cheating(), batches, 0.1, tmp_path, resume=True)  # type: ignore[arg-type]
+    again = train_trial(tried, Cheating(), batches, 0.1, tmp_path, resume=True)
     assert again["noted"] >= figures["noted"] + 2 * stage.BATCH
+
+
+def test_some_are_repaired_of_something_else_before_and_some_are_drawings(
+    batches: Batches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[Tensor] = []
+
+    def attempt(pixels: Tensor) -> Tensor:
+        tried.append(pixels)
+        return pixels
+
+    repaired: list[str] = []
+
+    def repair(key: str) -> stage.Repair:
+        def run(pixels: Tensor) -> Tensor:
+            repaired.append(key)
+            return torch.full_like(pixels, 2.0)
+
+        return run
+
+    monkeypatch.setattr(stage, "BEHIND", 1.0)
+    monkeypatch.setattr(stage, "EMPHASIS", {"noise": 9.0, "rain": 9.0})
+    monkeypatch.setattr(stage, "SHARE", (1.0, 0.0, 0.0))
+    before = {key: repair(key) for key in stage.REPAIRED}
+    train_trial(Trial(), attempt, batches, 0.3, tmp_path, before=before)
+    white = sum(bool((one == 1).all()) for one in tried)
+    assert white == len(repaired) > 0
+    assert set(repaired) <= set(stage.REPAIRED)
+    assert white < len(tried)  # rain is none of them
+    monkeypatch.setattr(stage, "DRAWN", 1.0)
+    monkeypatch.setattr(stage, "EMPHASIS", {"rain": 0.0})
+    tried.clear()
+    train_trial(Trial(), attempt, batches, 0.3, tmp_path)
+    assert all(torch.allclose(one[:, 0], one[:, 2], atol=0.02) for one in tried)
 
 
 def test_photos_of_the_web_are_smaller_and_in_files(monkeypatch: pytest.MonkeyPatch) -> None:
