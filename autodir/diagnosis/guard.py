@@ -92,10 +92,11 @@ MOST_LIGHT = 0.4
 Of held-out photos darkened with a severity of 0.1 one in twenty lies above, of 0.25 one in eighty,
 of more none; of the same photos as they are, three in five.
 """
-TOO_LIGHT = 0.68
+TOO_LIGHT = 0.75
 """Mean luma that no photo that lacked light has after its repair.
 
-Of 53 held-out dark photos none came out above 0.64; photos that were not dark do.
+Of 146 rounds for darkness on held-out dark photos three came out above 0.68, at 0.70 to 0.72, all
+of them 14 dB better and more; photos that were not dark do.
 """
 LEAST_EDGES = 1.0
 """Sharpness of the strongest edges after a repair of blur, in terms of what it was.
@@ -146,6 +147,12 @@ GIVES_AWAY: Mapping[str, str] = {"underexposure": "haze"}
 A scene that is dark by nature is gray in the light, as if veiled: of fifteen rounds for darkness on
 held-out photos with several degradations the fourteen that helped left a presence of haze of 0.16
 at most, and the one that cost 20 dB left 0.94.
+"""
+SURE_OF_DARKNESS = 0.95
+"""Presence from which on a dark photo may look hazy in the light: what was in deep shade is gray.
+
+Of 146 rounds on held-out dark photos two ended so, both surely dark (1.00), and had gained 4 and 12
+dB; of 420 clean held-out views none looks dark.
 """
 
 LEAST_TRACE: Mapping[str, float] = {
@@ -280,7 +287,10 @@ class Guard:
             kind, why = "rolled back", f"no lack of light (mean {measures['light']:.2f})"
         elif measures.get("light_after", 0.0) > TOO_LIGHT:
             kind, why = "rolled back", f"too light after it (mean {measures['light_after']:.2f})"
-        elif rises.get(GIVES_AWAY.get(key, ""), 0.0) > options.side_effect:
+        elif (
+            before.presence.get(key, 1.0) < SURE_OF_DARKNESS
+            and rises.get(GIVES_AWAY.get(key, ""), 0.0) > options.side_effect
+        ):
             kind, why = "rolled back", f"{GIVES_AWAY[key]} in place of it"
         elif measures.get("edges", 1.0) < LEAST_EDGES:
             kind, why = "rolled back", f"softer edges than before ({measures['edges']:.2f} of them)"

@@ -97,8 +97,8 @@ def test_what_the_light_uncovers_is_no_harm(other: str) -> None:
 
 
 def test_a_dark_scene_that_looks_veiled_in_the_light_was_dark_by_nature() -> None:
-    before = {"underexposure": 1.0, "haze": 0.0}
-    for haze, kind in ((0.4, "kept"), (0.9, "rolled back")):
+    for sure, haze, kind in ((0.9, 0.4, "kept"), (0.9, 0.9, "rolled back"), (0.99, 0.9, "kept")):
+        before = {"underexposure": sure, "haze": 0.0}
         guard = Guard(Says({"underexposure": 0.0, "haze": haze}))
         dark = 0.3 * IMAGE
         verdict = guard.judge(found("underexposure", before), dark, IMAGE, TAXONOMY)
