@@ -97,7 +97,7 @@ def test_what_the_light_uncovers_is_no_harm(other: str) -> None:
 
 
 def test_a_dark_scene_that_looks_veiled_in_the_light_was_dark_by_nature() -> None:
-    for sure, haze, kind in ((0.9, 0.4, "kept"), (0.9, 0.9, "rolled back"), (0.99, 0.9, "kept")):
+    for sure, haze, kind in ((0.9, 0.4, "kept"), (0.99, 0.9, "kept"), (0.9, 0.9, "rolled back")):
         before = {"underexposure": sure, "haze": 0.0}
         guard = Guard(Says({"underexposure": 0.0, "haze": haze}))
         dark = 0.3 * IMAGE
@@ -105,7 +105,7 @@ def test_a_dark_scene_that_looks_veiled_in_the_light_was_dark_by_nature() -> Non
         assert verdict.kind == kind
     assert torch.equal(verdict.image, dark)
     assert "haze" in verdict.why
-    veiled = {"underexposure": 1.0, "haze": 0.8}  # it was seen in the dark already
+    veiled = {"underexposure": 0.9, "haze": 0.8}  # it was seen in the dark already
     assert guard.judge(found("underexposure", veiled), dark, IMAGE, TAXONOMY).kind == "kept"
 
 
