@@ -135,6 +135,13 @@ Five of the same 265 photos were taken back because their blur seemed to grow, t
 had not become softer (`LEAST_EDGES`): they had gained 0.1 to 3.1 dB.
 """
 
+LEAST_BEHIND: Mapping[str, float] = {"blur": 0.8}
+"""Presence that is asked for behind another repair: without its grain a photo is soft in places.
+
+Of 63 rounds for blur behind something else, on held-out photos, the 48 above gained 1.0 dB in the
+mean, the 15 below lost 0.8, one of them, a photo of mild noise, 12.
+"""
+
 NEVER_ADDED = frozenset({"raindrop"})
 """What no repair can put into a photo, whatever its result looks like.
 
@@ -276,6 +283,8 @@ class Guard:
         change = root_mean_square_change(image, candidate)
         if change < LEAST_CHANGE:
             kind, why = "rolled back", f"nothing to be seen (a change of {255 * change:.2f} of 255)"
+        elif behind and before.presence.get(key, 1.0) < LEAST_BEHIND.get(key, 0.0):
+            kind, why = "rolled back", f"{key} in doubt ({before.presence[key]:.2f})"
         elif "contrast" in measures and measures["contrast"] < _contrast_asked(
             before, measures, behind
         ):

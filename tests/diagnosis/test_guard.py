@@ -118,6 +118,19 @@ def test_grain_is_no_structure() -> None:
         assert guard.judge(found(key, BEFORE), noisy, IMAGE, TAXONOMY).kind == kind
 
 
+@pytest.mark.parametrize(
+    ("sure", "behind", "kind"),
+    [(0.5, (), "kept"), (0.5, ("noise",), "rolled back"), (0.9, ("noise",), "kept")],
+)
+def test_behind_another_repair_blur_has_to_be_sure(
+    sure: float, behind: tuple[str, ...], kind: str
+) -> None:
+    guard = Guard(Says({"blur": 0.0, "noise": 0.0}))
+    soft = torch.nn.functional.avg_pool2d(IMAGE, 3, 1, 1, count_include_pad=False)
+    before = found("blur", {"blur": sure, "noise": 0.0})
+    assert guard.judge(before, soft, IMAGE, TAXONOMY, behind=behind).kind == kind
+
+
 def test_no_repair_puts_drops_on_the_lens() -> None:
     before = {**BEFORE, "raindrop": 0.0, "rain": 0.0}
     seeming = Guard(Says({"noise": 0.3, "raindrop": 0.99}))
