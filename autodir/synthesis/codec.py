@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from autodir.imaging.convolution import mirror
 from autodir.synthesis.draws import Draws, Fixed, Parameters, column
+from autodir.synthesis.enlargement import ENLARGEMENTS, enlarged
 from autodir.synthesis.filters import gaussian
 
 _SAMPLING = {"4:2:0": 0.72, "4:4:4": 0.18, "4:2:2": 0.1}
@@ -73,7 +74,7 @@ def jpeg(image: Tensor, quality: int, sampling: str = "4:2:0") -> Tensor:
 def low_resolution(
     clean: Tensor, severity: Tensor, generator: torch.Generator, fixed: Fixed | None = None
 ) -> tuple[Tensor, Parameters]:
-    """Shrink, and enlarge again bicubically; some severe ones are blurred and encoded between.
+    """Shrink, and enlarge again; some severe ones are blurred and encoded between.
 
     Args:
         clean: (B, 3, H, W) in [0, 1], sRGB-encoded.
@@ -81,7 +82,8 @@ def low_resolution(
         generator: source of all randomness.
         fixed: ``factor`` (1-16), ``kind`` (bicubic, bilinear, area), ``sigma`` (px, blur before
             shrinking), ``noise`` (8-bit units, on the small image), ``quality`` (JPEG of the small
-            image; 0: none). Fixing the factor turns off what is not fixed with it.
+            image; 0: none), ``enlargement`` (a key of `ENLARGEMENTS`). Fixing the factor turns off
+            what is not fixed with it, and enlarges bicubically.
 
     Returns:
         Image of the same size and fewer details, and the parameters per sample.
@@ -99,6 +101,7 @@ def low_resolution(
     quality = torch.where(wild & draw.happens(0.7), draw.uniform(35, 95).round(), zero)
     quality = draw.named("quality", quality, None, (0, 95))
     standard = draw.randn(*clean.shape)
+    enlargement = draw.kind(ENLARGEMENTS, {"factor": "bicubic"}, name="enlargement")
     source = clean
     if bool((sigma > 0).any()):
         source = torch.where(column(sigma > 0, clean) > 0, gaussian(clean, sigma), clean)
@@ -116,7 +119,7 @@ def low_resolution(
             )
         if quality[index] > 0:
             small = jpeg(small[0], int(quality[index]))[None]
-        result[index] = _resample(small.clamp(0, 1), (height, width), "bicubic")[0]
+        result[index] = enlarged(small.clamp(0, 1), (height, width), enlargement[index])[0]
     return result.clamp(0, 1), draw.parameters()
 
 

@@ -23,6 +23,7 @@ from autodir.imaging.convolution import convolve
 from autodir.options import suggestion
 from autodir.synthesis.codec import jpeg
 from autodir.synthesis.draws import Parameters
+from autodir.synthesis.enlargement import ENLARGEMENTS, enlarged
 
 Range = tuple[float, float]
 
@@ -31,9 +32,6 @@ KERNELS = {
     "plateau_iso": 0.12, "plateau_aniso": 0.03,
 }  # fmt: skip
 _MODES = ("area", "bilinear", "bicubic")
-ENLARGED: dict[str, float] = {"a = -0.5": 0.6, "a = -0.75": 0.25, "bilinear": 0.15}
-"""How a small photo came back to its size, and how often: bicubic kernels of that steepness, the
-first as Pillow, MATLAB and `autodir.imaging.enlarge` have it, the second as OpenCV and PyTorch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -317,17 +315,14 @@ class _Chain:
         return resized.clamp(0, 1)
 
     def _finish(self, image: Tensor) -> Tensor:
-        """Back to the photo's size as one of `ENLARGED`, and to 8 bits."""
+        """Back to the photo's size as one of `ENLARGEMENTS`, and to 8 bits."""
         size = (self.height, self.width)
-        kind = list(ENLARGED)[self.choose(tuple(ENLARGED.values()))]
+        kind = list(ENLARGEMENTS)[self.choose(tuple(ENLARGEMENTS.values()))]
+        image = (image.clamp(0, 1) * 255).round() / 255
         if tuple(image.shape[-2:]) != size:
-            self.drawn["enlarged"] = kind
-            mode = "bilinear" if kind == "bilinear" else "bicubic"
-            image = functional.interpolate(
-                (image.clamp(0, 1) * 255).round() / 255, size, mode=mode, align_corners=False,
-                antialias=kind == "a = -0.5",
-            )  # fmt: skip
-        return (image.clamp(0, 1) * 255).round() / 255
+            self.drawn["enlargement"] = kind
+            image = (enlarged(image, size, kind) * 255).round() / 255
+        return image
 
     def uniform(self, low: float, high: float) -> float:
         return low + (high - low) * float(torch.rand((), generator=self.generator))

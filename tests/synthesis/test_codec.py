@@ -73,7 +73,14 @@ def test_a_fixed_factor_alone_is_plain_bicubic(photos: Tensor) -> None:
     severity = torch.ones(len(photos))
     _, parameters = low_resolution(photos, severity, seeded(), {"factor": 4.0})
     for record in parameters:
-        assert record == {"kind": "bicubic", "factor": 4.0, "sigma": 0, "noise": 0, "quality": 0}
+        assert record == {
+            "kind": "bicubic",
+            "factor": 4.0,
+            "sigma": 0,
+            "noise": 0,
+            "quality": 0,
+            "enlargement": "bicubic",
+        }
 
 
 def test_factor_one_changes_nothing(photos: Tensor) -> None:

@@ -12,8 +12,8 @@ from autodir.config import CHAINS
 from autodir.errors import ConfigError
 from autodir.imaging.resize import enlarge
 from autodir.synthesis import second_order
+from autodir.synthesis.enlargement import ENLARGEMENTS
 from autodir.synthesis.second_order import (
-    ENLARGED,
     KERNELS,
     RECIPES,
     degrade_second_order,
@@ -113,8 +113,8 @@ def test_the_mild_chain_writes_half_of_its_files_before_it_shrinks(
 
 def test_small_photos_come_back_as_different_programs_enlarge_them() -> None:
     drawn = degrade_second_order(photos(300), seeded(6), "resshift")[1]
-    kinds = Counter(str(one["enlarged"]) for one in drawn)
-    for kind, share in ENLARGED.items():
+    kinds = Counter(str(one["enlargement"]) for one in drawn)
+    for kind, share in ENLARGEMENTS.items():
         assert within(kinds[kind], len(drawn), share), kind
 
 
@@ -133,8 +133,8 @@ def test_the_most_common_enlargement_is_the_products_own(monkeypatch: pytest.Mon
         float((enlarge(one, 4)[0] - result).abs().max()) < 0.003
         for one, result in zip(small, found, strict=True)
     ]
-    assert alike == [one["enlarged"] == "a = -0.5" for one in drawn]
-    assert max(ENLARGED, key=lambda kind: ENLARGED[kind]) == "a = -0.5"
+    assert alike == [one["enlargement"] == "bicubic" for one in drawn]
+    assert max(ENLARGEMENTS, key=lambda kind: ENLARGEMENTS[kind]) == "bicubic"
 
 
 def test_a_factor_loses_a_border_of_less_than_a_pixel(monkeypatch: pytest.MonkeyPatch) -> None:
