@@ -42,7 +42,7 @@ class Limits:
 
 LIMITS: Mapping[str, Limits] = {
     "underexposure": Limits(tone=0.75, structure=0.3),
-    "haze": Limits(tone=0.40, structure=0.3),
+    "haze": Limits(tone=0.55, structure=0.3),
     "rain": Limits(tone=0.35, structure=0.12),
     "raindrop": Limits(tone=0.20, structure=0.4),
     "noise": Limits(tone=0.06, structure=0.2),
@@ -51,7 +51,8 @@ LIMITS: Mapping[str, Limits] = {
 """Repairs that change tone by their nature, or gradients: those of a noisy photo are its grain,
 where haze or blur have taken the rest, and those of a blurred one are turned where a motion has
 reversed them. Of 28 held-out photos repaired as blurred all that gained lay at 0.02 and 0.36 or
-better, and the one that lost 10 dB had a tone of 0.04. Targets of 64 held-out photos in dense and
+better, and the one that lost 10 dB had a tone of 0.04. Thick haze is lifted by up to 0.49: three
+held-out photos with more than 0.4, of 160 with haze, had gained 8 to 14 dB. Targets of 64 held-out photos in dense and
 severe rain lie at up to 0.30 and down to 0.15. All others have `DEFAULT_LIMITS`."""
 DEFAULT_LIMITS = Limits(tone=0.06, structure=0.4)
 LEAST_CONTRAST = 1.25
