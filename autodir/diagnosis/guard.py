@@ -52,8 +52,9 @@ LIMITS: Mapping[str, Limits] = {
 where haze or blur have taken the rest, and those of a blurred one are turned where a motion has
 reversed them. Of 28 held-out photos repaired as blurred all that gained lay at 0.02 and 0.36 or
 better, and the one that lost 10 dB had a tone of 0.04. Thick haze is lifted by up to 0.49: three
-held-out photos with more than 0.4, of 160 with haze, had gained 8 to 14 dB. Targets of 64 held-out photos in dense and
-severe rain lie at up to 0.30 and down to 0.15. All others have `DEFAULT_LIMITS`."""
+of 229 held-out photos with haze had more than 0.4, and gained 8 to 14 dB. Targets of 64 held-out
+photos in dense and severe rain lie at up to 0.30 and down to 0.15. All others have
+`DEFAULT_LIMITS`."""
 DEFAULT_LIMITS = Limits(tone=0.06, structure=0.4)
 LEAST_CONTRAST = 1.25
 """Deviation of the luma after lifting haze, in terms of what it was, below which there was none.
