@@ -131,6 +131,16 @@ def test_behind_another_repair_blur_has_to_be_sure(
     assert guard.judge(before, soft, IMAGE, TAXONOMY, behind=behind).kind == kind
 
 
+def test_darkness_and_drops_are_not_discovered_in_doubt_either() -> None:
+    for key, image in (("underexposure", 0.4 * IMAGE), ("raindrop", 0.97 * IMAGE)):
+        guard = Guard(Says({key: 0.0}))
+        before = found(key, {key: 0.4})
+        assert guard.judge(before, image, IMAGE, TAXONOMY).kind == "kept"
+        verdict = guard.judge(before, image, IMAGE, TAXONOMY, behind=("low_resolution",))
+        assert verdict.kind == "rolled back"
+        assert "in doubt" in verdict.why
+
+
 def test_no_repair_puts_drops_on_the_lens() -> None:
     before = {**BEFORE, "raindrop": 0.0, "rain": 0.0}
     seeming = Guard(Says({"noise": 0.3, "raindrop": 0.99}))
