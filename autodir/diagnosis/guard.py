@@ -75,8 +75,8 @@ SURE_BEHIND_NOISE = 0.99
 nothing else, whatever the dark channel is.
 
 A photo without its noise is as even as mist. Of 54 held-out photos with haze under noise this
-denies two their repair, and none of 30 others with more than two degradations; of three test photos
-of 68 that looked hazy without their noise all six rounds cost 10 to 16 dB, and all lie below.
+denies two their repair, and none of 30 others with more than two degradations; of 68 test photos
+three look hazy without their noise, whose rounds cost 10 to 16 dB: two lie below, one at times.
 """
 LEAST_CONTRAST_UNDER_VEIL = 1.05
 """The same where a photo that nothing was done to yet is hazy and its mean dark channel is above
