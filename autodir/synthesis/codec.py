@@ -127,8 +127,4 @@ def shrink(x: Tensor, size: tuple[int, int], kind: str) -> Tensor:
     """Resize (B, C, H, W) to a smaller (height, width); bicubic is MATLAB's kernel, a = -0.5."""
     if kind == "area":
         return functional.interpolate(x, size, mode="area")
-    return _resample(x, size, kind)
-
-
-def _resample(x: Tensor, size: tuple[int, int], kind: str) -> Tensor:
     return functional.interpolate(x, size, mode=kind, align_corners=False, antialias=True)

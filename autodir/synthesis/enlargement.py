@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from autodir.imaging.resize import resize
+
 ENLARGEMENTS: dict[str, float] = {
     "bicubic": 0.45, "lanczos": 0.2, "sharp_bicubic": 0.2, "bilinear": 0.15,
 }  # fmt: skip
@@ -35,12 +37,10 @@ def enlarged(small: Tensor, size: tuple[int, int], kind: str) -> Tensor:
             for old, new in zip(small.shape[-2:], size, strict=True)
         )
         return (rows @ small @ columns.T).clamp(0, 1)
+    if kind == "bicubic":
+        return resize(small, size)
     mode = "bilinear" if kind == "bilinear" else "bicubic"
-    # With a kernel that widens for reductions PyTorch's cubic is Pillow's.
-    result = functional.interpolate(
-        small, size, mode=mode, align_corners=False, antialias=kind == "bicubic"
-    )
-    return result.clamp(0, 1)
+    return functional.interpolate(small, size, mode=mode, align_corners=False).clamp(0, 1)
 
 
 def lanczos_weights(old: int, new: int) -> Tensor:

@@ -240,11 +240,13 @@ class _Chain:
             factor = {"up": self.uniform(1, high), "down": self.uniform(low, 1), "keep": 1.0}[
                 direction
             ]
-        wanted = (max(1, round(size[0] * factor)), max(1, round(size[1] * factor)))
         # The first pass of the published chains asks for a factor: what its rounded size leaves
         # over of the photo, less than a pixel, is lost at the right and lower border.
-        resized = self._scaled(image, factor) if ends else self._resized(image, wanted)
-        image = self._noisy(name, ranges, resized)
+        if ends:
+            image = self._resized(image, factor=factor)
+        else:
+            image = self._resized(image, tuple(max(1, round(side * factor)) for side in size))
+        image = self._noisy(name, ranges, image)
         self.drawn |= {f"{name}_resize": direction, f"{name}_factor": factor}
         if ends:
             image = jpeg(image[0], self._quality(name, ranges.quality))[None]
@@ -296,21 +298,16 @@ class _Chain:
         self.drawn[f"{name}_quality"] = quality
         return quality
 
-    def _resized(self, image: Tensor, size: tuple[int, int]) -> Tensor:
+    def _resized(
+        self, image: Tensor, size: tuple[int, ...] | None = None, factor: float | None = None
+    ) -> Tensor:
+        """To a size, or by a factor, which leaves alone what it would make nothing of."""
         mode = _MODES[self.integer(len(_MODES))]
-        if tuple(image.shape[-2:]) == size:
+        sides = tuple(image.shape[-2:])
+        if sides == size or (factor is not None and (factor == 1 or min(sides) * factor < 1)):
             return image
-        exact = None if mode == "area" else False
-        resized: Tensor = functional.interpolate(image, size, mode=mode, align_corners=exact)
-        return resized.clamp(0, 1)
-
-    def _scaled(self, image: Tensor, factor: float) -> Tensor:
-        mode = _MODES[self.integer(len(_MODES))]
-        if min(image.shape[-2:]) * factor < 1 or factor == 1.0:
-            return image
-        exact = None if mode == "area" else False
         resized: Tensor = functional.interpolate(
-            image, scale_factor=factor, mode=mode, align_corners=exact
+            image, size, factor, mode, align_corners=None if mode == "area" else False
         )
         return resized.clamp(0, 1)
 

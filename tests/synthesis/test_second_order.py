@@ -142,7 +142,7 @@ def test_a_factor_loses_a_border_of_less_than_a_pixel(monkeypatch: pytest.Monkey
     chain = second_order._Chain(RECIPES["resshift"], seeded(), (41, 41))
     monkeypatch.setattr(chain, "integer", lambda count: 1)  # bilinear
     ramp = torch.linspace(0, 1, 41).expand(1, 3, 41, 41)
-    found = chain._scaled(ramp, 0.5)
+    found = chain._resized(ramp, factor=0.5)
     assert found.shape == (1, 3, 20, 20)
     torch.testing.assert_close(found[0, 0, 0], (ramp[0, 0, 0, 0:40:2] + ramp[0, 0, 0, 1:40:2]) / 2)
 

@@ -72,6 +72,7 @@ def test_some_are_repaired_of_something_else_before_and_some_are_drawings(
     monkeypatch.setattr(stage, "EMPHASIS", {"rain": 0.0})
     tried.clear()
     train_trial(Trial(), attempt, batches, 0.3, tmp_path)
+    assert tried
     assert all(torch.allclose(one[:, 0], one[:, 2], atol=0.02) for one in tried)
 
 
