@@ -1,4 +1,4 @@
-"""What the correction alone would make of a photo: the repair that a suspicion is tested by.
+"""What the correction alone would make of a photo: the evidence that a suspicion is tested by.
 
 Apart from the pipeline, because the training needs it too, and from the diagnosis, which knows no
 correction.
@@ -6,13 +6,20 @@ correction.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from autodir.builders import Model
+from autodir.correction.clearing import SEEN, Clearer
+from autodir.diagnosis import cover, residue
 from autodir.diagnosis.biqa import QualityHead
-from autodir.diagnosis.trial import KEY, Suspicion
+from autodir.diagnosis.trial import Evidence, Suspicion, Trial
 from autodir.diffusion.model import LatentDiffusion
+from autodir.imaging.grain import CELL
+from autodir.imaging.neighborhoods import shrunk
 from autodir.records import Mixture
 
 
@@ -25,7 +32,7 @@ class Attempt:
         key: the degradation.
     """
 
-    def __init__(self, model: Model, diffusion: LatentDiffusion, key: str = KEY) -> None:
+    def __init__(self, model: Model, diffusion: LatentDiffusion, key: str) -> None:
         self._corrector, self._diffusion = model.scm, diffusion
         self._mixture = Mixture(phrases=(model.taxonomy.prompt(key),), weights=(1.0,))
 
@@ -37,7 +44,58 @@ class Attempt:
         return pixels + residual
 
 
-def suspicion_of(model: Model, diffusion: LatentDiffusion) -> Suspicion | None:
-    """What a model tries where its diagnosis is in doubt; None where it has not learnt to."""
-    tried = model.head.trial if isinstance(model.head, QualityHead) else None
-    return None if tried is None else Suspicion(tried, Attempt(model, diffusion))
+def _streaks(model: Model, diffusion: LatentDiffusion, key: str) -> Evidence:
+    """What the repair takes out of the middle of a photo."""
+    attempt = Attempt(model, diffusion, key)
+
+    def evidence(pixels: Tensor) -> Tensor | None:
+        part = residue.middle(pixels)
+        return None if part is None else residue.measure(part, attempt(part))
+
+    return evidence
+
+
+def _cover(model: Model, diffusion: LatentDiffusion, key: str) -> Evidence | None:
+    """What the clearing finds on the lens; None where the model has none for it."""
+    clearing = model.scm.clearing
+    if clearing is None or key not in clearing.experts:
+        return None
+    expert = clearing.experts[key]
+    assert isinstance(expert, Clearer)
+
+    @torch.no_grad()
+    def evidence(pixels: Tensor) -> Tensor:
+        small = shrunk(pixels, SEEN).float()
+        hidden, slope, offset = expert(small)
+        height, width = small.shape[-2:]
+        fitting = (0, hidden.shape[-1] * CELL - width, 0, hidden.shape[-2] * CELL - height)
+        mean = F.avg_pool2d(F.pad(small, fitting, mode="replicate"), CELL)
+        return cover.measure(hidden, slope * mean + offset)
+
+    return evidence
+
+
+_KINDS: Mapping[str, Callable[[Model, LatentDiffusion, str], Evidence | None]] = {
+    "rain": _streaks,
+    "raindrop": _cover,
+}
+FIGURES: Mapping[str, int] = {"rain": residue.FIGURES, "raindrop": cover.FIGURES}
+"""How much evidence there is of each degradation that can be tried."""
+
+
+def evidence_of(model: Model, diffusion: LatentDiffusion) -> dict[str, Evidence]:
+    """What a model can try, by degradation."""
+    kinds = {key: make(model, diffusion, key) for key, make in _KINDS.items()}
+    return {key: evidence for key, evidence in kinds.items() if evidence is not None}
+
+
+def suspicions_of(model: Model, diffusion: LatentDiffusion) -> list[Suspicion]:
+    """What a model tries where its diagnosis is in doubt; nothing where it has not learnt to."""
+    if not isinstance(model.head, QualityHead):
+        return []
+    evidence, suspicions = evidence_of(model, diffusion), list[Suspicion]()
+    for key, tried in model.head.trials.items():
+        assert isinstance(tried, Trial)
+        if key in evidence:
+            suspicions.append(Suspicion(key, tried, evidence[key]))
+    return suspicions

@@ -290,7 +290,7 @@ class TrainOptions(Options):
     )
     experts: tuple[str, ...] = option(
         (),
-        "Of clearing, sharpening, refinement, lighting: train these experts alone.",
+        "Of clearing, sharpening, refinement, lighting, trial: train these alone.",
         text="commas",
     )
     second_order: str | None = option(

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from autodir import __version__
-from autodir.attempt import suspicion_of
+from autodir.attempt import suspicions_of
 from autodir.checkpoint import Model, calibration_of, info, load_model
 from autodir.config import PRECISIONS, RestoreOptions
 from autodir.correction.recolor import keep_colors
@@ -83,7 +83,7 @@ class Restorer:
         self.diffusion = model.latent_diffusion()
         self.diagnoser = BiqaDiagnoser(
             model.quality_model().eval(), calibration_of(model),
-            suspicion=suspicion_of(model, self.diffusion),
+            suspicions=suspicions_of(model, self.diffusion),
         )  # fmt: skip
         self.corrector: StructureCorrector = model.scm
         if offload is not None:

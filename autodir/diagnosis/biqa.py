@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -21,7 +21,7 @@ from autodir.diagnosis.appearance import measure
 from autodir.diagnosis.blend import Blend
 from autodir.diagnosis.calibration import Calibration
 from autodir.diagnosis.locator import STATISTICS, Locator
-from autodir.diagnosis.trial import KEY, Suspicion, Trial
+from autodir.diagnosis.trial import Suspicion, Trial
 from autodir.prompts import Taxonomy
 from autodir.records import Diagnosis, Mixture, check_image
 
@@ -97,12 +97,11 @@ class QualityHead(nn.Module):
         measures: number of measures blended in, 0 for none.
         members: networks of the blend.
         locator: keyword arguments of `Locator`, whose evidence counts among the measures.
-        trial: keyword arguments of `Trial`, for what the head is in doubt about.
+        trials: keyword arguments of a `Trial` by degradation, for what the head is in doubt about.
     """
 
     blend: Blend | None
     locator: Locator | None
-    trial: Trial | None
 
     def __init__(
         self,
@@ -114,7 +113,7 @@ class QualityHead(nn.Module):
         measures: int = 0,
         members: int = 1,
         locator: Mapping[str, Any] | None = None,
-        trial: Mapping[str, Any] | None = None,
+        trials: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         super().__init__()
         self.config: dict[str, Any] = {
@@ -127,13 +126,14 @@ class QualityHead(nn.Module):
         self.embed = nn.Linear(hidden, embed_dim)
         self.presence = nn.Linear(hidden, degradations)
         self.logit_scale = nn.Parameter(torch.tensor(10.0).log())
-        self.blend = self.locator = self.trial = None
+        self.blend = self.locator = None
+        self.trials = nn.ModuleDict()
         if locator is not None:
             self.add_locator(locator)
         if measures:
             self.add_blend(measures, members)
-        if trial is not None:
-            self.add_trial(trial)
+        for key, config in (trials or {}).items():
+            self.add_trial(key, config)
 
     @property
     def measured(self) -> bool:
@@ -166,11 +166,12 @@ class QualityHead(nn.Module):
         self.config["locator"] = self.locator.config
         return self.locator
 
-    def add_trial(self, config: Mapping[str, Any]) -> Trial:
-        """A trial of fresh weights in place of the one that there is."""
-        self.trial = Trial(**config).to(self.presence.weight)
-        self.config["trial"] = self.trial.config
-        return self.trial
+    def add_trial(self, key: str, config: Mapping[str, Any]) -> Trial:
+        """A trial of fresh weights in place of the one that there is for a degradation."""
+        tried = Trial(**config).to(self.presence.weight)
+        self.trials[key] = tried
+        self.config["trials"] = {**self.config.get("trials", {}), key: tried.config}
+        return tried
 
     def add_blend(self, measures: int, members: int = 1) -> Blend:
         """Blend ``measures`` figures in; until it is trained nothing changes.
@@ -316,7 +317,7 @@ class BiqaDiagnoser:
         crops: at most so many native crops along each side.
         mix_clean: let the prompt of "no" into the mixture, with its probability, as published.
         once: judge a photo as a whole and not its parts.
-        suspicion: of what `KEY` names, tried where the model is in doubt.
+        suspicions: what is tried where the model is in doubt.
     """
 
     def __init__(
@@ -326,11 +327,11 @@ class BiqaDiagnoser:
         crops: int = MAX_CROPS_PER_SIDE,
         mix_clean: bool = False,
         once: bool = False,
-        suspicion: Suspicion | None = None,
+        suspicions: Sequence[Suspicion] = (),
     ) -> None:
         self.model, self.calibration = model, calibration
         self.crops, self.mix_clean, self.once = crops, mix_clean, once
-        self.suspicion = suspicion
+        self.suspicions = tuple(suspicions)
 
     def looking(self, crops: int, mix_clean: bool) -> BiqaDiagnoser:
         """The same diagnosis from another number of crops, or with another mixture."""
@@ -367,11 +368,13 @@ class BiqaDiagnoser:
             degradation.key: self.calibration.presence(degradation.key, float(raw[0, index]))
             for index, degradation in enumerate(everything)
         }
-        if self.suspicion is not None and KEY in keys:
-            before, limit = presence[KEY], self.calibration.threshold(KEY)
-            presence[KEY] = self.suspicion.presence(pixels, before, limit)
-            if presence[KEY] > before:
-                chosen[keys.index(KEY)] += _log_odds(presence[KEY]) - _log_odds(before)
+        for suspicion in self.suspicions:
+            if (key := suspicion.key) not in keys:
+                continue
+            before, limit = presence[key], self.calibration.threshold(key)
+            presence[key] = suspicion.presence(pixels, before, limit)
+            if presence[key] > before:
+                chosen[keys.index(key)] += _log_odds(presence[key]) - _log_odds(before)
         probabilities = dict(zip(keys, chosen.softmax(0).tolist(), strict=True))
         asked = [d for d in everything if d.key in among.keys]
         found = [d for d in asked if presence[d.key] >= self.calibration.threshold(d.key)]

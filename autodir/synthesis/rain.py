@@ -16,13 +16,33 @@ from autodir.imaging.neighborhoods import guided_map
 from autodir.synthesis.draws import Draws, Fixed, Parameters, column, mask
 from autodir.synthesis.filters import smooth_field
 
-_LAYERS = 4
+_LAYERS, _MOST_LAYERS = 4, 6
+"""The most layers of single drops, and those of lines, which are many in all directions."""
 _HALF = math.sqrt(2 * math.log(2))
 """Half of the width at half of the peak of a Gaussian, in its deviations."""
 _BLENDS = {"screen": 0.45, "add": 0.55}
-_STYLES = {"parallel": 0.31, "crossing": 0.19, "fine": 0.14, "distant": 0.19, "dense": 0.17}
-_SPREAD = {"parallel": 3.0, "crossing": 26.0, "fine": 7.0, "distant": 7.0, "dense": 9.0}
+_STYLES = {
+    "parallel": 0.26,
+    "crossing": 0.16,
+    "fine": 0.13,
+    "distant": 0.17,
+    "dense": 0.1,
+    "lines": 0.18,
+}
+_SPREAD = {
+    "parallel": 3.0,
+    "crossing": 26.0,
+    "fine": 7.0,
+    "distant": 7.0,
+    "dense": 9.0,
+    "lines": 6.0,
+}
 """Degrees between the layers of one shower (standard deviation)."""
+_GRAY, _TINT = 0.6, 0.04
+"""Share of the showers that add alike to all channels, as drops do that show the sky, and the
+deviation between the channels of the others."""
+_MISTY = 0.5
+"""Share of the showers with mist: those that are made by hand have none."""
 _NEAR = (0.15, 0.55)
 """Share of a photo that lies before a distant shower."""
 _REACH, _SMOOTHING = 1 / 12, 3e-3
@@ -38,17 +58,18 @@ def rain(
     The streaks of *fine* rain are short, thin and many, and its veil is thicker here than there:
     what a long lens sees of a shower. *Distant* rain is such behind what is near, which has neither
     streaks nor mist before it. *Dense* rain hides half of the photo and more behind bands
-    of even opacity, as a lens that is in focus on the drops shows them. The other styles are single
-    drops near the camera.
+    of even opacity, as a lens that is in focus on the drops shows them. *Lines* are long, sharp and
+    half transparent; they run a few degrees apart and over each other, until nothing lies between
+    them. The other styles are single drops near the camera.
 
     Args:
         clean: (B, 3, H, W) in [0, 1], sRGB-encoded.
         severity: (B,) in [0, 1].
         generator: source of all randomness.
-        fixed: ``layers`` (1-4), ``angle`` (degrees from vertical), ``length`` and ``width`` (px),
+        fixed: ``layers`` (1-6), ``angle`` (degrees from vertical), ``length`` and ``width`` (px),
             ``coverage`` (share of pixels under the streaks of one layer), ``intensity`` (0-1),
-            ``veil`` (0-1), ``kind`` (screen, add), ``style`` (parallel, crossing, fine,
-            distant, dense).
+            ``tint`` (deviation between the channels of the streaks, 0-1), ``veil`` (0-1), ``kind``
+            (screen, add), ``style`` (parallel, crossing, fine, distant, dense, lines).
 
     Returns:
         Rainy image in [0, 1] and the parameters per sample.
@@ -58,39 +79,50 @@ def rain(
     scale = max(1.0, min(height, width) / 512)
     blends, styles = draw.kind(_BLENDS), draw.kind(_STYLES, name="style")
     fine, dense = mask(styles, "fine", "distant"), mask(styles, "dense")
-    distant = mask(styles, "distant")
+    distant, lines = mask(styles, "distant"), mask(styles, "lines")
     extra = draw.linear(0, 2.6) + draw.uniform(0, 0.9) + fine
     layers = (1 + extra.floor()).clamp_max(_LAYERS)
-    layers = draw.named("layers", layers, None, (1, _LAYERS))
+    layers = torch.where(lines, (layers + 2).clamp_max(_MOST_LAYERS), layers)
+    layers = draw.named("layers", layers, None, (1, _MOST_LAYERS))
     angle = draw.named("angle", draw.randn(draw.count).clamp(-2.5, 2.5) * 17, None, (-90, 90))
     length = torch.where(fine, draw.log_uniform(7, 42), draw.log_uniform(10, 110))
+    length = torch.where(lines, 20 * (length / 10) ** 0.9, length)
     length = draw.named("length", length * scale, None, (1, 2000))
     thickness = torch.where(fine, draw.log_uniform(0.7, 1.6), draw.log_uniform(0.9, 2.6))
     thickness = torch.where(dense, (thickness / 0.9) ** 2, thickness)
+    thickness = torch.where(lines, (thickness / 0.9) ** 1.4, thickness)
     thickness = draw.named("width", thickness * scale, None, (0.3, 100))
     coverage = torch.where(fine, draw.logarithmic(0.08, 0.22), draw.logarithmic(0.042, 0.15))
     coverage = coverage * torch.where(dense, 2.0, 1.0) * draw.log_uniform(0.75, 1.35)
+    coverage = torch.where(lines, coverage * draw.linear(1, 2.4), coverage)
     coverage = draw.named("coverage", coverage, None, (0, 1))
     intensity = torch.where(fine, draw.linear(0.15, 0.4), draw.linear(0.3, 0.72))
     # What is seen only between near things is fainter than what is before all of them.
     intensity = torch.where(distant, 0.08 + intensity, intensity)
+    intensity = torch.where(lines, 0.5 * intensity, intensity)
     intensity = intensity * draw.uniform(0.8, 1.25)
     intensity = draw.named("intensity", intensity, None, (0, 1))
     fog = draw.uniform(0, 0.22) * (draw.severity - 0.5).clamp_min(0) * 2
-    fog = torch.where(fine, draw.uniform(0, 0.4) * draw.severity, fog)
+    fog = torch.where(fine, draw.uniform(0, 0.4) * draw.severity, fog) * draw.happens(_MISTY)
     veil = draw.named("veil", fog, None, (0, 1))
     spread = torch.tensor([_SPREAD[style] for style in styles])
-    shape = (draw.count, _LAYERS)
+    shape = (draw.count, _MOST_LAYERS)
     # The first layer falls at the angle asked for, the others around it.
-    angles = angle[:, None] + spread[:, None] * draw.randn(*shape) * (torch.arange(_LAYERS) > 0)
+    around = draw.randn(*shape) * (torch.arange(_MOST_LAYERS) > 0)
+    angles = angle[:, None] + spread[:, None] * around
     ratio = torch.exp(0.35 * draw.randn(*shape))
     lengths, widths = length[:, None] * ratio, thickness[:, None] * ratio.sqrt()
     density = coverage[:, None] / (lengths * widths).clamp_min(1)
-    tint = 1 + 0.04 * draw.randn(draw.count, 3, 1, 1)
+    tint = torch.where(draw.happens(_GRAY), torch.zeros(1), _TINT)
+    tint = draw.named("tint", tint, None, (0, 1)).view(-1, 1, 1, 1)
+    tint = 1 + tint * draw.randn(draw.count, 3, 1, 1)
     air = draw.uniform(0.6, 0.95)
     seed = draw.rand(*shape, 4, 4)
     streaks = torch.zeros(draw.count, 1, height, width).to(clean)
-    for layer in range(_LAYERS):
+    # Drops of one layer hide each other, lines do not.
+    limit = column(torch.where(lines, 3.0, 1.0), clean)
+    blunt = dense | lines
+    for layer in range(_MOST_LAYERS):
         rows = (layers > layer).nonzero().flatten()
         drops = draw.rand(draw.count, 1, height, width)
         # One draw is both the place of a streak and its brightness.
@@ -99,11 +131,12 @@ def rain(
         if not len(rows):
             break
         kernels = streak_kernels(
-            lengths[rows, layer], widths[rows, layer], angles[rows, layer], dense[rows]
+            lengths[rows, layer], widths[rows, layer], angles[rows, layer], blunt[rows]
         )
-        fallen = convolve(drops.to(clean), kernels.to(clean), "zero").clamp(0, 1)
+        fallen = convolve(drops.to(clean), kernels.to(clean), "zero").clamp_min(0)
+        fallen = fallen.minimum(limit[rows])
         gusts = smooth_field(seed[rows, layer, None], height, width).clamp(0, 1).to(clean)
-        calm = column(torch.where(fine[rows], 0.2, 0.55), clean)
+        calm = column(torch.where(fine, 0.2, torch.where(lines, 0.85, 0.55))[rows], clean)
         streaks[rows.to(clean.device)] += fallen * (calm + (1 - calm) * gusts)
     # What a shower hides is what is far away: its transmission falls with the depth.
     depth = smooth_field(draw.rand(draw.count, 1, 3, 3), height, width).clamp(0, 1).to(clean)

@@ -33,8 +33,9 @@ from autodir.training.weather import grayed, weathered
 
 CROP = 128
 """Side in pixels of the crops that the frozen parts work on."""
-WINDOW = 72
-"""Side in pixels of the windows of them that a step sees."""
+WINDOW, WINDOWS = 72, {"rain": 96}
+"""Side in pixels of the windows of them that a step sees; where streaks lie over each other the
+light between them is told by what is farther away."""
 BATCH = 16
 LEARNING_RATE = 1.2e-3
 SAMPLED = 0.85
@@ -46,7 +47,7 @@ RARER = 3
 """So many times fewer new batches where a kernel is looked for in each photo."""
 FLOOR = 1e-4
 """Squared error that is good enough (40 dB): weak noise and compression are to be repaired too."""
-LEVELLED = frozenset({"underexposure", "rain"})
+LEVELLED = frozenset({"underexposure"})
 """Where the light of the target is anybody's guess: those experts are told to keep theirs."""
 WEATHERED = {"rain": 0.5}
 """Share of the batches with weak noise and files: a shower is photographed from afar and shown on
@@ -122,7 +123,7 @@ def _train_expert(
         sharpening = None
     if sharpening is not None and reuse > 1:
         reuse *= RARER
-    window = min(WINDOW, side)
+    window = min(WINDOWS.get(key, WINDOW), side)
     sampled = SAMPLED if instructions.taxonomy.get(key).sampled else 0.0
     sources = batches.with_blind()
 

@@ -13,12 +13,13 @@ from typing import Any
 
 import torch
 
-from autodir.attempt import Attempt
+from autodir.attempt import FIGURES, Attempt, evidence_of
 from autodir.checkpoint import Model
 from autodir.config import TrainOptions
 from autodir.correction.experts import Experts
 from autodir.correction.refinement import SHAPES
 from autodir.diagnosis.biqa import QualityHead
+from autodir.diagnosis.trial import Suspicion
 from autodir.diffusion.adapters import build_adapter
 from autodir.diffusion.wrapping import FeatureWrapping
 from autodir.errors import ConfigError
@@ -292,15 +293,34 @@ def _trial(stage: Stage) -> dict[str, Any]:
     model, head = stage.model.eval(), stage.model.head
     if not isinstance(head, QualityHead):
         raise ConfigError("the published head tries no suspicion", "train the trial of small")
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(stage.options.seed)
-        tried = head.add_trial({})
     diffusion = model.latent_diffusion()
+    evidence = evidence_of(model, diffusion)
+    keys = [model.taxonomy.get(key).key for key in stage.options.experts] or list(evidence)
+    if missing := [key for key in keys if key not in evidence]:
+        raise ConfigError(
+            f"nothing tells whether a suspicion of {missing[0]} is right",
+            f"--experts knows {', '.join(evidence)}",
+        )
     before = {key: Attempt(model, diffusion, key) for key in REPAIRED}
-    return train_trial(
-        tried, Attempt(model, diffusion), stage.batches, stage.loop.budget, stage.run_dir,
-        before=before, seed=stage.options.seed, resume=stage.loop.resume,
-    )  # fmt: skip
+    learnt = dict[str, dict[str, Any]]()
+    for key in keys:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(stage.options.seed)
+            tried = head.add_trial(key, {"figures": FIGURES[key]})
+        folder = stage.run_dir.with_name(f"{stage.run_dir.name}-{key}")
+        learnt[key] = train_trial(
+            Suspicion(key, tried, evidence[key]), stage.batches, stage.loop.budget / len(keys),
+            folder, before=before, seed=stage.options.seed, resume=stage.loop.resume,
+        )  # fmt: skip
+    return {
+        "experts": keys,
+        "measured": {
+            f"{name}_{key}": share
+            for key, one in learnt.items()
+            for name, share in one["measured"].items()
+        },
+        "noted": {key: one["noted"] for key, one in learnt.items()},
+    }
 
 
 def _sharpening(stage: Stage) -> dict[str, Any]:

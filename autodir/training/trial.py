@@ -1,4 +1,4 @@
-"""The trial stage: a suspicion of rain learns from what the correction takes out of photos.
+"""The trial stage: a suspicion learns from what the correction takes out of photos.
 
 Apart from the head stage, because it needs the finished correction, and speaks up only where the
 head is in doubt.
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from autodir.diagnosis import trial
-from autodir.diagnosis.trial import FIGURES, KEY, Trial
+from autodir.diagnosis.residue import LARGEST, MULTIPLE
+from autodir.diagnosis.trial import Suspicion, Trial
 from autodir.imaging.neighborhoods import box_mean
 from autodir.synthesis.codec import jpeg
 from autodir.synthesis.drawing import draw_pencil
@@ -24,17 +24,19 @@ from autodir.training.batches import Batches, as_found
 from autodir.training.notes import Notes, collect
 
 SHARE = (0.62, 0.12, 0.26)
-EMPHASIS = {KEY: 9.0}
-"""Rain, as many other degradations, and clean photos."""
+EMPHASIS = 9.0
+"""What is suspected, as many other degradations, and clean photos."""
+COUNTED = {"raindrop": 0.05}
+"""What a photo with the degradation counts, where few of those that are suspected have it."""
 LEAST_SEVERITY = 0.05
-SIZES = (224, 320, trial.LARGEST)
+SIZES = (224, 320, LARGEST)
 SCALE = (0.35, 1.25)
 BATCH = 4
 SHOWN = 0.5
 """Share of the photos that come from the web: shrunk, sharpened, in files of these qualities."""
 SHRUNK, QUALITY = (0.55, 1.0), (55, 92)
 DRAWN = 0.06
-"""Share of the photos without rain that are drawings: hatching is as straight as rain."""
+"""Share of the photos without it that are drawings: hatching is as straight as rain."""
 BEHIND = 0.35
 """Share of the photos with something of `REPAIRED` that were repaired of it before they are tried:
 later looks see photos without their grain, with edges sharper than a lens draws them."""
@@ -47,12 +49,11 @@ JITTER = 0.05
 """Noise on the standardized figures, so that few photos are not learnt by heart."""
 NOTES = "notes.safetensors"
 Repair = Callable[[Tensor], Tensor]
-"""(1, 3, H, W) in [0, 1], H and W multiples of 16 → the same shape, near [0, 1]."""
+"""(1, 3, H, W) in [0, 1], H and W multiples of `MULTIPLE` → the same shape, near [0, 1]."""
 
 
 def train_trial(
-    tried: Trial,
-    attempt: Repair,
+    suspicion: Suspicion,
     batches: Batches,
     budget: float,
     run_dir: Path,
@@ -61,11 +62,10 @@ def train_trial(
     seed: int = 0,
     resume: bool = False,
 ) -> dict[str, Any]:
-    """Train the networks of a trial in place, from notes on repairs of rain.
+    """Train the networks of a trial in place, from notes on repairs of what is suspected.
 
     Args:
-        tried: of fresh weights, or one that is trained anew.
-        attempt: the repair against it.
+        suspicion: its trial is of fresh weights, or is trained anew.
         batches: source of degraded and clean photos. None is turned on its side, since rain falls.
         budget: seconds, most of them to note what repairs take away.
         run_dir: gets the notes.
@@ -74,11 +74,12 @@ def train_trial(
         resume: add to the notes that are there already.
 
     Returns:
-        Figures of the training: photos noted, and the shares of rainy and of other ones among them
-        that are told rightly.
+        Figures of the training: photos noted, and the shares of those with the degradation and of
+        other ones among them that are told rightly.
     """
-    batches = batches.with_share(SHARE, EMPHASIS).upright()
-    of_key = batches.keys.index(KEY)
+    key, tried = suspicion.key, suspicion.trial
+    batches = batches.with_share(SHARE, {key: EMPHASIS}).upright()
+    of_key = batches.keys.index(key)
     repairs = before or {}
 
     def note(generator: torch.Generator, index: int) -> Notes:
@@ -89,22 +90,23 @@ def train_trial(
         for photo, present in zip(photos, drawn.presence, strict=True):
             pencil = float(torch.rand((), generator=generator)) < DRAWN and not present[of_key]
             picture = draw_pencil(photo, generator) if pencil else photo
-            seen = trial.middle(shown(picture, generator))
-            assert seen is not None
+            seen = shown(picture, generator)
             if not pencil:
-                had = [key for key in repairs if present[batches.keys.index(key)]]
+                had = [other for other in repairs if present[batches.keys.index(other)]]
                 seen = _repaired(seen, had, repairs, generator)
-            figures.append(trial.measure(seen, attempt(seen)))
+            evidence = suspicion.evidence(seen)
+            assert evidence is not None
+            figures.append(evidence)
         return {"figures": torch.stack(figures), "present": drawn.presence[:, of_key]}
 
     notes = collect(note, COLLECTING * budget, run_dir / NOTES, seed, resume=resume)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        _learn(tried, notes)
+        _learn(tried, notes, COUNTED.get(key, 1.0))
     with torch.no_grad():
         right = (tried(notes["figures"]) > 0) == (notes["present"] > 0.5).to(tried.center.device)
-    rainy = (notes["present"] > 0.5).to(right.device)
-    shares = {"found": right[rainy], "spared": right[~rainy]}
+    there = (notes["present"] > 0.5).to(right.device)
+    shares = {"found": right[there], "spared": right[~there]}
     return {
         "noted": len(right),
         "measured": {name: round(float(part.float().mean()), 4) for name, part in shares.items()},
@@ -118,7 +120,8 @@ def _repaired(
     if not had or float(torch.rand((), generator=generator)) >= BEHIND:
         return photo
     key = had[int(torch.randint(len(had), (), generator=generator))]
-    return quantize_8bit(repairs[key](photo).clamp(0, 1))
+    height, width = (side // MULTIPLE * MULTIPLE for side in photo.shape[-2:])
+    return quantize_8bit(repairs[key](photo[..., :height, :width]).clamp(0, 1))
 
 
 def shown(photo: Tensor, generator: torch.Generator) -> Tensor:
@@ -135,11 +138,11 @@ def shown(photo: Tensor, generator: torch.Generator) -> Tensor:
     return jpeg(quantize_8bit(small.clamp(0, 1))[0], file)[None]
 
 
-def _learn(tried: Trial, notes: Notes) -> None:
+def _learn(tried: Trial, notes: Notes, counted: float) -> None:
     """Cross-entropy, each network with its own order of the photos."""
     device = tried.center.device
     figures, present = notes["figures"].to(device), notes["present"].float().to(device)
-    assert figures.shape[1] == FIGURES
+    weight = torch.tensor(counted, device=device)
     tried.standardize(figures)
     standard, count = tried.standard(figures), len(present)
     steps = max(20, EPOCHS * count // STEP)
@@ -155,7 +158,7 @@ def _learn(tried: Trial, notes: Notes) -> None:
                 rows = torch.randint(count, (min(STEP, count),), device=device)
                 seen = standard[rows]
                 logits = member(seen + JITTER * torch.randn_like(seen))[:, 0]
-                loss = F.binary_cross_entropy_with_logits(logits, present[rows])
+                loss = F.binary_cross_entropy_with_logits(logits, present[rows], pos_weight=weight)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()

@@ -127,6 +127,39 @@ def test_dense_rain_hides_much_behind_bands_of_even_opacity() -> None:
     assert covered("dense") > 1.5 * max(covered("parallel"), covered("fine"))
 
 
+def test_lines_run_over_each_other_until_nothing_lies_between_them() -> None:
+    clean = torch.full((12, 3, 128, 128), 0.2)
+    severity = torch.full((12,), 1.0)
+
+    def added(style: str) -> Tensor:
+        return rain(clean, severity, seeded(4), {"style": style, "veil": 0.0})[0] - clean
+
+    lines, single = added("lines"), added("parallel")
+    assert float((lines < 0.02).float().mean()) < 0.5 * float((single < 0.02).float().mean())
+    assert abs(orientation(lines.mean((0, 1)))) < 30
+    fixed = {"style": "lines", "layers": 2.0, "kind": "add", "tint": 0.0, "veil": 0.0}
+    once, _ = rain(clean, severity, seeded(4), {**fixed, "layers": 1.0})
+    twice, _ = rain(clean, severity, seeded(4), fixed)
+    assert bool((twice >= once - 1e-6).all())
+
+
+def test_most_showers_add_alike_to_all_channels() -> None:
+    clean = torch.rand(40, 3, 48, 48, generator=seeded(1)) * 0.4
+    fixed = {"kind": "add", "veil": 0.0, "intensity": 0.2, "layers": 1.0}
+    wet, drawn = rain(clean, torch.full((40,), 0.6), seeded(4), fixed)
+    added = wet - clean
+    apart = (added.amax(1) - added.amin(1)).amax((1, 2))
+    gray = torch.tensor([record["tint"] == 0 for record in drawn])
+    assert 0.4 < float(gray.float().mean()) < 0.8
+    assert float(apart[gray].max()) < 1e-6 < 0.002 < float(apart[~gray].median())
+
+
+def test_about_half_of_the_showers_have_mist() -> None:
+    _, drawn = rain(torch.zeros(60, 3, 16, 16), torch.full((60,), 0.9), seeded(4))
+    misty = sum(record["veil"] > 0 for record in drawn)  # type: ignore[operator]
+    assert 15 < misty < 45
+
+
 def test_blunt_streaks_are_as_wide_and_have_edges() -> None:
     figures = torch.tensor([30.0]), torch.tensor([9.0]), torch.tensor([0.0])
     soft, blunt = (streak_kernels(*figures, torch.tensor([edges]))[0] for edges in (False, True))

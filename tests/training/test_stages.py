@@ -123,15 +123,25 @@ def test_lighting_stage_makes_a_lighting_once_and_adds_experts(
         run(stage_of(model, batches, tmp_path, experts=("snow",)))
 
 
-def test_trial_stage_gives_the_head_a_trial_of_its_own(
+def test_trial_stage_gives_the_head_trials_of_its_own(
     model: Model, batches: Batches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trial, "SIZES", (128,))
     monkeypatch.setattr(trial, "COLLECTING", 0.0)
+    model.scm.add_clearing({"embed_dim": model.clip.embed_dim})
     run = STAGES["trial"][1]
-    figures = run(stage_of(model, batches, tmp_path))
-    assert figures["noted"] == 2 * trial.BATCH
-    assert model.head.config["trial"] == model.head.trial.config  # type: ignore[union-attr]
+    figures = run(stage_of(model, batches, tmp_path, experts=("rain",)))
+    assert figures["noted"] == {"rain": 2 * trial.BATCH}
+    assert figures["measured"].keys() == {"found_rain", "spared_rain"}
+    head = model.head
+    first = head.trials["rain"]  # type: ignore[union-attr, index]
+    assert head.config["trials"] == {"rain": first.config}  # type: ignore[union-attr]
+    run(stage_of(model, batches, tmp_path, experts=("Raindrop",)))
+    assert head.trials["rain"] is first  # type: ignore[union-attr, index]
+    assert run(stage_of(model, batches, tmp_path))["experts"] == ["rain", "raindrop"]
+    assert head.trials["rain"] is not first  # type: ignore[union-attr, index]
+    with pytest.raises(ConfigError, match="suspicion of haze"):
+        run(stage_of(model, batches, tmp_path, experts=("haze",)))
     model.head = ContrastiveHead()
     with pytest.raises(ConfigError, match="tries no suspicion"):
         run(stage_of(model, batches, tmp_path))

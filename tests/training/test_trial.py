@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from autodir.diagnosis.trial import Trial
+from autodir.diagnosis import residue
+from autodir.diagnosis.trial import Suspicion, Trial
 from autodir.training import trial as stage
 from autodir.training.batches import Batches
 from autodir.training.trial import shown, train_trial
@@ -26,10 +27,19 @@ class Cheating:
         return pixels - 0.3 * (pixels - pixels.mean()).clamp_min(0)
 
 
+def suspicion(attempt: stage.Repair, key: str = "rain") -> Suspicion:
+    def evidence(pixels: Tensor) -> Tensor | None:
+        part = residue.middle(pixels)
+        return None if part is None else residue.measure(part, attempt(part))
+
+    return Suspicion(key, Trial(residue.FIGURES), evidence)
+
+
 def test_only_the_networks_learn(batches: Batches, tmp_path: Path) -> None:
-    tried = Trial()
+    doubted = suspicion(Cheating())
+    tried = doubted.trial
     before = {name: value.clone() for name, value in tried.state_dict().items()}
-    figures = train_trial(tried, Cheating(), batches, 1.0, tmp_path)
+    figures = train_trial(doubted, batches, 1.0, tmp_path)
     after = tried.state_dict()
     assert after.keys() == before.keys()
     assert not any(torch.equal(value, before[name]) for name, value in after.items())
@@ -37,7 +47,7 @@ def test_only_the_networks_learn(batches: Batches, tmp_path: Path) -> None:
     assert not tried.training
     assert figures["noted"] >= 2 * stage.BATCH
     assert figures["measured"].keys() == {"found", "spared"}
-    again = train_trial(tried, Cheating(), batches, 0.1, tmp_path, resume=True)
+    again = train_trial(doubted, batches, 0.1, tmp_path, resume=True)
     assert again["noted"] >= figures["noted"] + 2 * stage.BATCH
 
 
@@ -60,18 +70,18 @@ def test_some_are_repaired_of_something_else_before_and_some_are_drawings(
         return run
 
     monkeypatch.setattr(stage, "BEHIND", 1.0)
-    monkeypatch.setattr(stage, "EMPHASIS", {"noise": 9.0, "rain": 9.0})
+    monkeypatch.setattr(stage, "EMPHASIS", 1.0)
     monkeypatch.setattr(stage, "SHARE", (1.0, 0.0, 0.0))
     before = {key: repair(key) for key in stage.REPAIRED}
-    train_trial(Trial(), attempt, batches, 0.3, tmp_path, before=before)
+    train_trial(suspicion(attempt), batches, 0.3, tmp_path, before=before)
     white = sum(bool((one == 1).all()) for one in tried)
     assert white == len(repaired) > 0
     assert set(repaired) <= set(stage.REPAIRED)
     assert white < len(tried)  # rain is none of them
     monkeypatch.setattr(stage, "DRAWN", 1.0)
-    monkeypatch.setattr(stage, "EMPHASIS", {"rain": 0.0})
+    monkeypatch.setattr(stage, "EMPHASIS", 0.0)
     tried.clear()
-    train_trial(Trial(), attempt, batches, 0.3, tmp_path)
+    train_trial(suspicion(attempt), batches, 0.3, tmp_path)
     assert tried
     assert all(torch.allclose(one[:, 0], one[:, 2], atol=0.02) for one in tried)
 
