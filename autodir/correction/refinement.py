@@ -23,7 +23,7 @@ EXPERTS = ("noise", "compression", "low_resolution", "underexposure", "rain")
 _DEEP = (1, 1, 2, 2, 1, 4, 4, 1)
 SHAPES: Mapping[str, Mapping[str, Any]] = {
     "noise": {"dilations": [*_DEEP, 2, 1, 2, 1]},
-    "low_resolution": {"dilations": [*_DEEP, 2, 1, 2, 1]},
+    "low_resolution": {"dilations": [*_DEEP]},
     "rain": {"dilations": [*_DEEP, 4, 1, 4, 1]},
 }
 """Experts that are deeper than the others: bands of rain are wide, what was enlarged has pixels as
