@@ -78,9 +78,10 @@ def draw_curves(folder: Path, width: int = 900, row: int = 110) -> None:
 def stages(training: Mapping[str, Any]) -> list[str]:
     """The rows of the training table: one for each run of each stage."""
 
-    def pairs(run: Mapping[str, Any]) -> str:
+    def pairs(name: str, run: Mapping[str, Any]) -> str:
         known = run.get("pairs") or {}
-        used = [count for key, count in known.items() if key in run.get("experts", known)]
+        own = known if name == "trial" else run.get("experts", known)  # trials see all of them
+        used = [count for key, count in known.items() if key in own]
         return str(sum(used)) if used else ""
 
     rows = [
@@ -89,7 +90,7 @@ def stages(training: Mapping[str, Any]) -> list[str]:
             f"{float(run['seconds']) / 60:.1f}",
             str(run.get("learning_rate", "")),
             str(run.get("photos", "")),
-            pairs(run),
+            pairs(name, run),
             f"{run.get('device', 'cpu')}, {run.get('threads', '')} threads",
         ]
         for name, runs in training.items()

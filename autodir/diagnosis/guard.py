@@ -146,6 +146,13 @@ gained 1.5 dB, the three below 0.1. Of 65 for darkness the four below lost 1.4 d
 of them 10 and more, in photos that were not dark.
 """
 
+LEAST_AFTER: Mapping[tuple[str, str], float] = {("rain", "haze"): 0.8}
+"""The same for what comes (second) where one thing (first) was repaired before it.
+
+Of 360 held-out showers without haze twelve look hazy without their streaks, eight of them with less
+presence, of which seven would lose 3 to 11 dB; of 23 photos with haze behind rain two show less.
+"""
+
 NEVER_ADDED = frozenset({"raindrop"})
 """What no repair can put into a photo, whatever its result looks like.
 
@@ -287,7 +294,7 @@ class Guard:
         change = root_mean_square_change(image, candidate)
         if change < LEAST_CHANGE:
             kind, why = "rolled back", f"nothing to be seen (a change of {255 * change:.2f} of 255)"
-        elif behind and before.presence.get(key, 1.0) < LEAST_BEHIND.get(key, 0.0):
+        elif before.presence.get(key, 1.0) < _least_presence(key, behind):
             kind, why = "rolled back", f"{key} in doubt ({before.presence[key]:.2f})"
         elif "contrast" in measures and measures["contrast"] < _contrast_asked(
             before, measures, behind
@@ -356,6 +363,12 @@ def left_after(repaired: str, among: Taxonomy, *, covered: bool = True) -> Taxon
     """
     gone = {repaired, *(COVERS.get(repaired, ()) if covered else ())}
     return among.without(*(one for one in among if one.key in gone))
+
+
+def _least_presence(key: str, behind: Collection[str]) -> float:
+    """What `LEAST_BEHIND` and `LEAST_AFTER` ask of a degradation."""
+    asked = [max(LEAST_BEHIND.get(key, 0.0), LEAST_AFTER.get((one, key), 0.0)) for one in behind]
+    return max(asked, default=0.0)
 
 
 def _contrast_asked(

@@ -141,6 +141,20 @@ def test_darkness_and_drops_are_not_discovered_in_doubt_either() -> None:
         assert "in doubt" in verdict.why
 
 
+@pytest.mark.parametrize(
+    ("sure", "behind", "kind"),
+    [(0.7, ("rain",), "rolled back"), (0.9, ("rain",), "kept"), (0.7, ("blur",), "kept")],
+)
+def test_behind_rain_haze_has_to_be_sure(sure: float, behind: tuple[str, ...], kind: str) -> None:
+    hazy, candidate = 0.5 + 0.4 * IMAGE, 1.3 * (0.4 * IMAGE) + 0.4
+    before = found("haze", {**BEFORE, "haze": sure})
+    verdict = Guard(Says({**BEFORE, "haze": 0.0})).judge(
+        before, hazy, candidate, TAXONOMY, behind=behind
+    )
+    assert verdict.kind == kind
+    assert ("in doubt" in verdict.why) == (kind != "kept")
+
+
 def test_no_repair_puts_drops_on_the_lens() -> None:
     before = {**BEFORE, "raindrop": 0.0, "rain": 0.0}
     seeming = Guard(Says({"noise": 0.3, "raindrop": 0.99}))
