@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from autodir.builders import Model
 from autodir.correction.clearing import SEEN, Clearer
@@ -18,7 +17,6 @@ from autodir.diagnosis import cover, residue
 from autodir.diagnosis.biqa import QualityHead
 from autodir.diagnosis.trial import Evidence, Suspicion, Trial
 from autodir.diffusion.model import LatentDiffusion
-from autodir.imaging.grain import CELL
 from autodir.imaging.neighborhoods import shrunk
 from autodir.records import Mixture
 
@@ -47,12 +45,7 @@ class Attempt:
 def _streaks(model: Model, diffusion: LatentDiffusion, key: str) -> Evidence:
     """What the repair takes out of the middle of a photo."""
     attempt = Attempt(model, diffusion, key)
-
-    def evidence(pixels: Tensor) -> Tensor | None:
-        part = residue.middle(pixels)
-        return None if part is None else residue.measure(part, attempt(part))
-
-    return evidence
+    return lambda pixels: residue.tried(pixels, attempt)
 
 
 def _cover(model: Model, diffusion: LatentDiffusion, key: str) -> Evidence | None:
@@ -65,12 +58,8 @@ def _cover(model: Model, diffusion: LatentDiffusion, key: str) -> Evidence | Non
 
     @torch.no_grad()
     def evidence(pixels: Tensor) -> Tensor:
-        small = shrunk(pixels, SEEN).float()
-        hidden, slope, offset = expert(small)
-        height, width = small.shape[-2:]
-        fitting = (0, hidden.shape[-1] * CELL - width, 0, hidden.shape[-2] * CELL - height)
-        mean = F.avg_pool2d(F.pad(small, fitting, mode="replicate"), CELL)
-        return cover.measure(hidden, slope * mean + offset)
+        hidden, _, color, _ = expert.maps(shrunk(pixels, SEEN).float())
+        return cover.measure(hidden, hidden * color)
 
     return evidence
 

@@ -68,6 +68,12 @@ class Clearer(GrainTrunk):
             (B, 3, h, w) of what is to be added, slope · I + offset, float32. h and w are a quarter
             of H and W, filled up to multiples of 4.
         """
+        cover, gain, color, mean = self.maps(photo)
+        slope = cover * gain
+        return cover, slope, cover * color - slope * mean
+
+    def maps(self, photo: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The maps c, g, d and m themselves; c · d is what is added to the mean of a cell."""
         height, width = photo.shape[-2:]
         multiple = CELL * _COARSE
         photo = F.pad(photo, (0, -width % multiple, 0, -height % multiple), mode="replicate")
@@ -83,9 +89,7 @@ class Clearer(GrainTrunk):
             coarser = F.interpolate(rise(x), finer.shape[-2:], mode="bilinear", align_corners=False)
             x = merge(finer + coarser)
         cover, gain, color = self.out(x).float().split((1, 1, 3), dim=1)
-        cover = cover.sigmoid()
-        slope = cover * gain.clamp(-1, STRONGEST)
-        return cover, slope, cover * color - slope * mean
+        return cover.sigmoid(), gain.clamp(-1, STRONGEST), color, mean
 
 
 def _halved(into: int, out: int) -> nn.Sequential:

@@ -271,7 +271,8 @@ class Guard:
         key, options = before.main.key, self._options
         after = self._diagnoser.diagnose(candidate, among)
         known = [other for other in after.presence if other in before.presence]
-        gain = before.presence.get(key, 1.0) - after.presence.get(key, 0.0)
+        seen = before.presence.get(key, 1.0)
+        gain = seen - after.presence.get(key, 0.0)
         told = [
             other for other in known if other not in {key, *NEVER_ADDED, *UNCOVERED.get(key, ())}
         ]
@@ -294,8 +295,8 @@ class Guard:
         change = root_mean_square_change(image, candidate)
         if change < LEAST_CHANGE:
             kind, why = "rolled back", f"nothing to be seen (a change of {255 * change:.2f} of 255)"
-        elif before.presence.get(key, 1.0) < _least_presence(key, behind):
-            kind, why = "rolled back", f"{key} in doubt ({before.presence[key]:.2f})"
+        elif seen < _least_presence(key, behind):
+            kind, why = "rolled back", f"{key} in doubt ({seen:.2f})"
         elif "contrast" in measures and measures["contrast"] < _contrast_asked(
             before, measures, behind
         ):
@@ -308,7 +309,7 @@ class Guard:
         elif measures.get("light_after", 0.0) > TOO_LIGHT:
             kind, why = "rolled back", f"too light after it (mean {measures['light_after']:.2f})"
         elif (
-            before.presence.get(key, 1.0) < SURE_OF_DARKNESS
+            seen < SURE_OF_DARKNESS
             and rises.get(GIVES_AWAY.get(key, ""), 0.0) > options.side_effect
         ):
             kind, why = "rolled back", f"{GIVES_AWAY[key]} in place of it"
@@ -322,7 +323,7 @@ class Guard:
         elif gain < -options.rise and key not in TOLD_BY_EDGES:
             kind, why = (
                 "rolled back",
-                f"{key} grew from {before.presence.get(key, 1.0):.2f} by {-gain:.2f}",
+                f"{key} grew from {seen:.2f} by {-gain:.2f}",
             )
         elif rise > options.side_effect and rise - max(gain, 0.0) > options.harm:
             kind, why = "rolled back", f"{worst} grew by {rise:.2f}"

@@ -6,6 +6,8 @@ mist or a bad file, and what tells it is what the correction takes out of the ph
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -35,6 +37,12 @@ def middle(pixels: Tensor) -> Tensor | None:
         return None
     top, left = (pixels.shape[-2] - height) // 2, (pixels.shape[-1] - width) // 2
     return pixels[..., top : top + height, left : left + width]
+
+
+def tried(photo: Tensor, attempt: Callable[[Tensor], Tensor]) -> Tensor | None:
+    """`measure` of a repair, tried on the `middle` of a photo; None where that is too small."""
+    part = middle(photo)
+    return None if part is None else measure(part, attempt(part))
 
 
 def measure(photo: Tensor, repaired: Tensor) -> Tensor:

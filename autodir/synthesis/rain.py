@@ -17,7 +17,7 @@ from autodir.synthesis.draws import Draws, Fixed, Parameters, column, mask
 from autodir.synthesis.filters import smooth_field
 
 _LAYERS, _MOST_LAYERS = 4, 6
-"""The most layers of single drops, and those of lines, which are many in all directions."""
+"""The most layers of a shower, and those of lines, no two of which run the same way."""
 _HALF = math.sqrt(2 * math.log(2))
 """Half of the width at half of the peak of a Gaussian, in its deviations."""
 _BLENDS = {"screen": 0.45, "add": 0.55}

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from autodir.diagnosis.residue import FIGURES, LARGEST, measure, middle
+from autodir.diagnosis.residue import FIGURES, LARGEST, measure, middle, tried
 from autodir.errors import ContractError
 from autodir.synthesis.rain import rain
 
@@ -40,6 +40,18 @@ def test_the_middle_is_that_of_the_photo() -> None:
 
 def test_of_a_tiny_photo_nothing_is_tried() -> None:
     assert middle(torch.zeros(1, 3, 500, 40)) is None
+    assert tried(torch.zeros(1, 3, 500, 40), torch.zeros_like) is None
+
+
+def test_the_repair_is_asked_for_the_middle_alone() -> None:
+    shapes: list[tuple[int, ...]] = []
+
+    def attempt(part: Tensor) -> Tensor:
+        shapes.append(tuple(part.shape))
+        return part * 0.9
+
+    assert tried(torch.zeros(1, 3, 700, 1000), attempt) is not None
+    assert shapes == [(1, 3, LARGEST, LARGEST)]
 
 
 def test_figures_are_finite_whatever_was_taken_away() -> None:
