@@ -122,7 +122,8 @@ class SetSpec:
         recipe: "as_is"; or, for clean folders, "gaussian" (white noise), "jpeg" (grey for a grey
             set) or "synthetic" (the chains of `autodir.synthesis`).
         level: σ in 8-bit units, JPEG quality, or severity in [0, 1].
-        chains: for "synthetic": degradations in order of application; picture i gets chain i mod n.
+        chains: for "synthetic": degradations in order of application; the i-th case gets chain
+            i mod n, counted over all folders, so that few pictures of each have all chains.
         limit: at most so many pictures of each folder, evenly spaced over it.
         goal_psnr: what the design asks for, in dB, where it does.
         goal_gain: the same as a gain over the input.
@@ -194,14 +195,16 @@ def load_set(spec: SetSpec, root: Path, seed: int = 0, limit: int | None = None)
         ImageError: an input has no target, or a picture cannot be read.
     """
     limits = [number for number in (limit, spec.limit) if number is not None]
+    place = 0
     for name in spec.folders:
         paths = _pictures(root / name / ("target" if FOLDERS[name].kind == "clean" else "input"))
-        for index, path in _spread(paths, min(limits, default=None)):
+        for path in _spread(paths, min(limits, default=None)):
             label = f"{name}/{path.stem}"
             if FOLDERS[name].kind == "clean":
-                yield _from_clean(spec, name, label, path, index, seed)
+                yield _from_clean(spec, name, label, path, place, seed)
             else:
                 yield _from_degraded(spec, name, label, path)
+            place += 1
 
 
 def _from_degraded(spec: SetSpec, folder_name: str, label: str, path: Path) -> Case:
@@ -224,10 +227,10 @@ def _from_degraded(spec: SetSpec, folder_name: str, label: str, path: Path) -> C
 
 
 def _from_clean(
-    spec: SetSpec, folder_name: str, label: str, path: Path, index: int, seed: int
+    spec: SetSpec, folder_name: str, label: str, path: Path, place: int, seed: int
 ) -> Case:
     folder, clean = FOLDERS[folder_name], _load(path)
-    chain = spec.chains[index % len(spec.chains)] if spec.chains else ()
+    chain = spec.chains[place % len(spec.chains)] if spec.chains else ()
     generator = torch.Generator().manual_seed(
         case_seed(seed, label, spec.recipe, spec.level, *chain)
     )
@@ -294,8 +297,7 @@ def _partner(path: Path) -> Path:
     return named[0]
 
 
-def _spread(paths: list[Path], limit: int | None) -> list[tuple[int, Path]]:
-    """At most ``limit`` paths, evenly spaced, each with its place in the whole list."""
+def _spread(paths: list[Path], limit: int | None) -> list[Path]:
+    """At most ``limit`` paths, evenly spaced."""
     count = len(paths) if limit is None else min(limit, len(paths))
-    places = [place * len(paths) // count for place in range(count)] if count else []
-    return [(place, paths[place]) for place in places]
+    return [paths[place * len(paths) // count] for place in range(count)]

@@ -1,11 +1,12 @@
 """Blur: camera shake along random paths, straight motion, defocus and Gaussian blur.
 
-Apart because each is one kernel, and the kernels are worth testing by themselves.
+Apart because each is a kernel or two, and the kernels are worth testing by themselves.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,15 +14,26 @@ from torch import Tensor
 from autodir.imaging.color import linear_to_srgb, srgb_to_linear
 from autodir.imaging.convolution import convolve
 from autodir.synthesis.draws import Draws, Fixed, Parameters, column, mask
+from autodir.synthesis.scene import distant_part
 
 _KINDS = {"shake": 0.45, "linear": 0.2, "defocus": 0.2, "gaussian": 0.15}
 _STEPS = 160
+_UNEVEN = 0.35
+"""Share of the photos with two parts that are blurred differently."""
+_ELSEWHERE = 0.35
+"""Of those, the share whose second part moves another way: things do, where a camera's own motion
+only blurs what is near more than what is far."""
+_PART = (0.3, 0.7)
+"""Share of a photo that is blurred as its parameters say, where another part is not."""
 
 
 def blur(
     clean: Tensor, severity: Tensor, generator: torch.Generator, fixed: Fixed | None = None
 ) -> tuple[Tensor, Parameters]:
     """Convolve with a motion, defocus or Gaussian kernel; half of the samples in linear light.
+
+    In some, one part is blurred less, and where it moves by itself another way: what is farther
+    from a moving camera, or in better focus, or stands still.
 
     Args:
         clean: (B, 3, H, W) in [0, 1], sRGB-encoded.
@@ -30,7 +42,8 @@ def blur(
         fixed: ``kind`` (shake, linear, defocus, gaussian), ``length`` (px, of a path; implies
             linear), ``angle`` (degrees from the x axis, downwards; implies linear), ``radius`` (px;
             implies defocus), ``sigma`` (px; implies gaussian), ``linear_light`` (0 or 1),
-            ``highlight`` (gain of near-white pixels before blurring in linear light).
+            ``highlight`` (gain of near-white pixels before blurring in linear light), ``uneven``
+            (0-1, how much less the second part is blurred; 0: all alike).
 
     Returns:
         Blurred image in [0, 1] and the parameters per sample.
@@ -48,7 +61,15 @@ def blur(
     highlight = torch.where(draw.happens(0.5), draw.uniform(1.5, 3), torch.ones(1))
     highlight = draw.named("highlight", highlight, in_light, (1, 16))
     steps = draw.rand(draw.count, _STEPS)
-    kernels = _kernels(kinds, draw, steps, length, angle, radius, sigma)
+    traits = _Traits(
+        wander=draw.log_uniform(0.6, 9), jumps=draw.uniform(0, 3), aspect=draw.uniform(0.6, 1),
+        decay=draw.happens(0.4),
+    )  # fmt: skip
+    kernels = _kernels(kinds, traits, steps, length, angle, radius, sigma)
+    less = torch.where(draw.happens(_UNEVEN), 1 - draw.log_uniform(0.12, 1.0), torch.zeros(1))
+    less = draw.named("uneven", less, None, (0, 1))
+    turn = torch.where(draw.happens(_ELSEWHERE), draw.uniform(-90, 90), torch.zeros(1))
+    coarse, part = draw.rand(draw.count, 1, 4, 4), draw.uniform(*_PART)
     rows = in_light.nonzero().flatten().to(clean.device)
     source = clean.clone()
     if len(rows):
@@ -56,6 +77,16 @@ def blur(
         gain = 1 + (column(highlight[in_light], clean) - 1) * ((light - 0.9) / 0.1).clamp(0, 1)
         source[rows] = light * gain
     result = convolve(source, kernels.to(clean))
+    uneven = (less > 0).nonzero().flatten()
+    if len(uneven):
+        rest = [value * (1 - less) for value in (length, radius, sigma)]
+        others = _kernels(kinds, traits, steps, rest[0], angle + turn, *rest[1:])
+        for row in uneven.tolist():
+            far = distant_part(clean[row, None], coarse[row, None], float(part[row]))
+            # What moves before the rest covers more of it than it would at rest.
+            near = convolve(1 - far, kernels[row, None].to(clean)).clamp(0, 1)
+            second = convolve(source[row, None], others[row, None].to(clean))
+            result[row] = (near * result[row, None] + (1 - near) * second)[0]
     if len(rows):
         result[rows] = linear_to_srgb(result[rows].clamp(0, 1))
     return result.clamp(0, 1), draw.parameters()
@@ -129,9 +160,19 @@ def gaussian_kernels(sigma: Tensor, aspect: Tensor, angle: Tensor) -> Tensor:
     return kernels / kernels.sum((1, 2), keepdim=True)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Traits:
+    """What paths and Gaussians have beside their size, (B,) each."""
+
+    wander: Tensor
+    jumps: Tensor
+    aspect: Tensor
+    decay: Tensor
+
+
 def _kernels(
     kinds: list[str],
-    draw: Draws,
+    traits: _Traits,
     steps: Tensor,
     length: Tensor,
     angle: Tensor,
@@ -140,8 +181,7 @@ def _kernels(
 ) -> Tensor:
     """One kernel per sample, all zero-padded to the largest."""
     radians = angle * (math.pi / 180)
-    wander, jumps = draw.log_uniform(0.6, 9), draw.uniform(0, 3)
-    aspect, decay = draw.uniform(0.6, 1), draw.happens(0.4)
+    wander, jumps, decay = traits.wander, traits.jumps, traits.decay
     parts: list[tuple[Tensor, Tensor]] = []
     rows = mask(kinds, "shake").nonzero().flatten()
     if len(rows):
@@ -161,7 +201,7 @@ def _kernels(
         parts.append((rows, disk_kernels(radius[rows])))
     rows = mask(kinds, "gaussian").nonzero().flatten()
     if len(rows):
-        parts.append((rows, gaussian_kernels(sigma[rows], aspect[rows], radians[rows])))
+        parts.append((rows, gaussian_kernels(sigma[rows], traits.aspect[rows], radians[rows])))
     size = max((kernels.shape[-1] for _, kernels in parts), default=1)
     result = torch.zeros(len(kinds), size, size)
     for rows, kernels in parts:

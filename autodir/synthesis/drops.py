@@ -17,6 +17,10 @@ _MOST = 120
 _WIDEST = 14.0
 _IN_FOCUS = 0.35
 """Share of the photos whose lens is in focus, so that drops have edges."""
+_SPRAYED = 0.35
+"""Share of the photos through glass that is wet all over: large, soft drops that run together."""
+_FILMED = 0.5
+"""Share of the photos with a film of the finest drops between the others."""
 # A frame with a shorter side below this is taken for a crop of a larger one.
 _FRAME = 512
 
@@ -24,11 +28,12 @@ _FRAME = 512
 def raindrop(
     clean: Tensor, severity: Tensor, generator: torch.Generator, fixed: Fixed | None = None
 ) -> tuple[Tensor, Parameters]:
-    """Cover the lens with drops: I = (1 - M) B + M R.
+    """Cover the lens with drops: I = (1 - f) ((1 - M) B + M R) + f L.
 
     Each drop shows the scene behind it upside down and minified (R), blurred, darker at its rim and
-    with a glint; M falls off softly. Positions and sizes are relative to the frame, and small
-    frames count as crops of larger ones.
+    with a glint, and it gathers light L from beyond the frame too; M falls off softly. The film f
+    is what drops too small to be seen scatter. Positions and sizes are relative to the frame, and
+    small frames count as crops of larger ones.
 
     Args:
         clean: (B, 3, H, W) in [0, 1], sRGB-encoded.
@@ -36,7 +41,9 @@ def raindrop(
         generator: source of all randomness.
         fixed: ``count`` (1-120 drops), ``radius`` (px, median), ``opacity`` (0-1), ``softness``
             (0.05-1, share of the drop that is edge), ``blobs`` (0-1, share of large blurred drops),
-            ``defocus`` (0-2, deviation of the blur of the drops over their radius).
+            ``defocus`` (0-2, deviation of the blur of the drops over their radius), ``film`` (0-1,
+            share of light that the finest drops scatter where they are thickest), ``beyond`` (0-1,
+            share of L that comes from outside the frame).
 
     Returns:
         Image in [0, 1] and the parameters per sample.
@@ -50,13 +57,19 @@ def raindrop(
     count = draw.named("count", count, None, (1, _MOST))
     sharp = draw.rand(draw.count) < _IN_FOCUS
     defocus = torch.where(sharp, torch.zeros(1), draw.log_uniform(0.12, 0.9))
+    sprayed = draw.happens(_SPRAYED)
+    defocus = torch.where(sprayed, draw.log_uniform(0.3, 1.0), defocus)
     defocus = draw.named("defocus", defocus, None, (0, 2))
     # What is out of focus is larger, and fainter where it is small.
     radius = draw.logarithmic(0.016, 0.024) * frame * draw.log_uniform(0.7, 1.6)
+    radius = torch.where(sprayed, radius * draw.linear(1.2, 2.0), radius)
     radius = draw.named("radius", radius * (1 + 0.8 * defocus), None, (0.5, 4000))
     opacity = draw.named("opacity", draw.linear(0.7, 0.97), None, (0, 1))
     softness = draw.named("softness", draw.log_uniform(0.25, 0.95), None, (0.05, 1))
     blobs = draw.named("blobs", draw.uniform(0, 0.35), None, (0, 1))
+    film = draw.linear(0.05, 0.35) * draw.uniform(0, 1) * draw.happens(_FILMED)
+    film = draw.named("film", film, None, (0, 1))
+    beyond = draw.named("beyond", draw.uniform(0, 1) * draw.happens(0.5), None, (0, 1))
     view = draw.uniform(2.0, 5.0)
     shrink = max(1.0, max(height, width) / _SIDE)
     size = (max(1, round(height / shrink)), max(1, round(width / shrink)))
@@ -75,8 +88,11 @@ def raindrop(
     )
     # A drop gathers light from a wide angle: its color leans to the bright part of the scene.
     bright = texture.flatten(2).topk(max(1, size[0] * size[1] // 4), dim=2).values.mean(2)
-    haze = (column(draw.uniform(0.1, 0.6), clean) + veil).clamp(0, 0.8)
-    inside = (1 - haze) * inside + haze * bright[..., None, None]
+    # The sky is bright, and nearly without color, whatever the frame shows of it.
+    sky = draw.uniform(0.6, 1.0)[:, None] + 0.04 * draw.randn(draw.count, 3)
+    light = torch.lerp(bright, sky.to(bright), beyond[:, None].to(bright))[..., None, None]
+    haze = (column(draw.uniform(0.1, 0.75), clean) + veil).clamp(0, 0.85)
+    inside = (1 - haze) * inside + haze * light
     up, aside = offset_y / column(small, clean), offset_x / column(small, clean)
     rim = 1 - column(draw.uniform(0.05, 0.4), clean) * (1 - cap).clamp(0, 1).square()
     lit = 1 + column(draw.uniform(-0.1, 0.25), clean) * up
@@ -87,7 +103,10 @@ def raindrop(
     if shrink > 1:
         layer = functional.interpolate(layer, (height, width), mode="bilinear", align_corners=False)
     cover = layer[:, 3:]
-    return ((1 - cover) * clean + cover * layer[:, :3]).clamp(0, 1), draw.parameters()
+    seen = (1 - cover) * clean + cover * layer[:, :3]
+    thick = smooth_field(draw.rand(draw.count, 1, 6, 6), height, width).clamp(0, 1).to(clean)
+    scattered = column(film, clean) * thick
+    return ((1 - scattered) * seen + scattered * light).clamp(0, 1), draw.parameters()
 
 
 class _Drops:

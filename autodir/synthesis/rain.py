@@ -10,11 +10,10 @@ import math
 import torch
 from torch import Tensor
 
-from autodir.imaging.color import luma
 from autodir.imaging.convolution import convolve
-from autodir.imaging.neighborhoods import guided_map
 from autodir.synthesis.draws import Draws, Fixed, Parameters, column, mask
 from autodir.synthesis.filters import smooth_field
+from autodir.synthesis.scene import distant_part
 
 _LAYERS, _MOST_LAYERS = 4, 6
 """The most layers of a shower, and those of lines, no two of which run the same way."""
@@ -45,9 +44,6 @@ _MISTY = 0.5
 """Share of the showers with mist: those that are made by hand have none."""
 _NEAR = (0.15, 0.55)
 """Share of a photo that lies before a distant shower."""
-_REACH, _SMOOTHING = 1 / 12, 3e-3
-"""Radius, as a share of the shorter side, and least variance of the edges that near things have."""
-_STEEP = 0.06
 
 
 def rain(
@@ -144,29 +140,13 @@ def rain(
     coarse, near = draw.rand(draw.count, 1, 5, 5), draw.uniform(*_NEAR)
     away = torch.ones_like(clean[:, :1])
     for row in distant.nonzero().flatten().tolist():
-        away[row] = _far(clean[row, None], coarse[row, None], float(near[row]))[0]
+        away[row] = distant_part(clean[row, None], coarse[row, None], float(near[row]))[0]
     total = (streaks * away * column(intensity, clean)).clamp(0, 1)
     total = (total * tint.to(clean)).clamp(0, 1)
     screen = column(mask(blends, "screen"), clean) > 0
     wet = torch.where(screen, 1 - (1 - clean) * (1 - total), clean + total).clamp(0, 1)
     amount = 1 - (1 - column(veil, clean)) ** (away * depth)
     return ((1 - amount) * wet + amount * column(air, clean)).clamp(0, 1), draw.parameters()
-
-
-def _far(photo: Tensor, coarse: Tensor, near: float) -> Tensor:
-    """How much of a shower is before each pixel of (1, 3, H, W), (1, 1, H, W) in [0, 1].
-
-    Nothing is before the ``near`` share of it. Things end where the photo has its edges.
-    """
-    height, width = photo.shape[-2:]
-    guide = luma(photo)[:, :1]
-    field = smooth_field(coarse.to(photo), height, width)
-    radius = max(1, round(_REACH * min(height, width)))
-    slope, offset = guided_map(guide, field, radius, _SMOOTHING)
-    field = slope * guide + offset
-    step = max(1, min(height, width) // 256)
-    limit = field[..., ::step, ::step].flatten().quantile(near)
-    return torch.sigmoid((field - limit) / _STEEP)
 
 
 def streak_kernels(

@@ -121,6 +121,13 @@ def test_mixed_chains_take_turns(data):
     assert [case.degradations for case in found] == [chains[i % 2] for i in range(5)]
 
 
+def test_chains_take_turns_over_all_folders_where_few_pictures_of_each_are_asked_for(data):
+    chains = (("rain", "noise"), ("haze",), ("blur",))
+    folders = ("CBSD68", "Kodak24", "CBSD68")
+    found = cases(data, *folders, recipe="synthetic", level=0.5, chains=chains, limit=1)
+    assert [case.degradations for case in found] == list(chains)
+
+
 def test_limit_spreads_over_the_folder(data):
     assert [case.name for case in cases(data, "CBSD68", limit=2)] == ["CBSD68/0", "CBSD68/2"]
 

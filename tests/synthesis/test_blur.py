@@ -16,6 +16,8 @@ from autodir.synthesis.blur import (
     shake_paths,
 )
 
+EVEN = {"uneven": 0.0}
+
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
@@ -65,7 +67,7 @@ def test_a_disk_has_the_radius_asked_for() -> None:
 def test_linear_motion_smears_a_dot_along_its_angle(angle: float) -> None:
     dot = torch.zeros(1, 3, 65, 65)
     dot[..., 32, 32] = 1
-    fixed = {"kind": "linear", "length": 25.0, "angle": angle, "linear_light": 0.0}
+    fixed = {"kind": "linear", "length": 25.0, "angle": angle, "linear_light": 0.0} | EVEN
     smear = blur(dot, torch.tensor([0.5]), seeded(), fixed)[0][0, 0]
     y, x = torch.meshgrid(torch.arange(65.0) - 32, torch.arange(65.0) - 32, indexing="ij")
     xx, yy, xy = ((smear * v).sum() for v in (x * x, y * y, x * y))
@@ -85,7 +87,35 @@ def test_a_flat_photo_stays_flat_to_its_edges(kind: str, linear_light: float) ->
 def test_highlights_shine_in_linear_light(photos: Tensor) -> None:
     dark = torch.zeros(1, 3, 33, 33)
     dark[..., 14:18, 14:18] = 1
-    fixed = {"radius": 5.0, "linear_light": 1.0, "highlight": 1.0}
+    fixed = {"radius": 5.0, "linear_light": 1.0, "highlight": 1.0} | EVEN
     plain, _ = blur(dark, torch.tensor([0.5]), seeded(), fixed)
     bright, _ = blur(dark, torch.tensor([0.5]), seeded(), {**fixed, "highlight": 3.0})
     assert float(bright.mean()) > 1.2 * float(plain.mean())
+
+
+def test_one_part_of_an_uneven_photo_stays_sharper() -> None:
+    columns = (torch.arange(128) // 2 % 2).float().expand(8, 3, 128, 128)
+    shade = torch.where(torch.arange(128) < 64, 0.3, 0.9)
+    photo = 0.1 + 0.8 * columns * shade
+    fixed: dict[str, float | str] = {"kind": "defocus", "radius": 6.0, "linear_light": 0.0}
+
+    def contrasts(uneven: float) -> Tensor:
+        result, _ = blur(
+            photo, torch.full((8,), 0.5), seeded(5), fixed | {"uneven": uneven, "angle": 0.0}
+        )
+        middle = result.mean(1).unfold(1, 16, 16).unfold(2, 16, 16)[:, 1:-1, 1:-1]
+        return middle.std((-1, -2)).flatten(1)
+
+    even, uneven = contrasts(0.0), contrasts(0.85)
+    assert float(even.max()) < 0.05
+    assert int((uneven.amax(1) > 0.1).sum()) >= 6
+    assert int((uneven.amin(1) < 0.05).sum()) >= 6
+
+
+def test_what_an_uneven_photo_has_in_common_with_an_even_one_is_its_draws(photos: Tensor) -> None:
+    severity = torch.full((len(photos),), 0.6)
+    even, records = blur(photos, severity, seeded(3), EVEN)
+    free, others = blur(photos, severity, seeded(3))
+    assert [{**one, "uneven": 0} for one in records] == [{**one, "uneven": 0} for one in others]
+    alike = [index for index, one in enumerate(others) if one["uneven"] == 0]
+    assert torch.equal(free[alike], even[alike])

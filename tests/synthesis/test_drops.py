@@ -8,6 +8,9 @@ from torch import Tensor
 
 from autodir.synthesis.drops import raindrop
 
+ALONE = {"film": 0.0, "beyond": 0.0}
+"""Drops, and nothing between them."""
+
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
@@ -15,13 +18,36 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 def test_transparent_drops_leave_the_photo(photos: Tensor) -> None:
     severity = torch.full((len(photos),), 0.7)
-    result, _ = raindrop(photos, severity, seeded(), {"opacity": 0.0})
+    result, _ = raindrop(photos, severity, seeded(), {"opacity": 0.0, "film": 0.0})
     assert torch.equal(result, photos)
+
+
+def test_a_film_lightens_what_is_dark_everywhere_and_by_its_thickness() -> None:
+    dark = torch.full((6, 3, 64, 64), 0.1)
+    severity, fixed = torch.full((6,), 0.7), {"opacity": 0.0, "beyond": 1.0}
+    added = [
+        raindrop(dark, severity, seeded(2), fixed | {"film": film})[0] - dark for film in (0.2, 0.4)
+    ]
+    assert float(added[0].min()) >= 0
+    assert float((added[0] > 0.01).float().mean()) > 0.8
+    assert torch.allclose(added[1], 2 * added[0], atol=1e-5)
+    assert float(added[1].max()) < 0.4
+
+
+def test_drops_are_bright_where_the_light_lies_beyond_the_frame() -> None:
+    dark = torch.full((8, 3, 96, 96), 0.1)
+    severity = torch.full((8,), 0.7)
+
+    def lit(beyond: float) -> float:
+        fixed = {"film": 0.0, "beyond": beyond}
+        return float((raindrop(dark, severity, seeded(3), fixed)[0] - dark).mean())
+
+    assert lit(1.0) > 3 * lit(0.0)
 
 
 def test_one_drop_changes_a_disk_of_its_radius() -> None:
     clean = torch.rand(1, 3, 96, 96, generator=seeded())
-    fixed = {"count": 1.0, "radius": 12.0, "blobs": 0.0, "opacity": 1.0, "defocus": 0.0}
+    fixed = {"count": 1.0, "radius": 12.0, "blobs": 0.0, "opacity": 1.0, "defocus": 0.0} | ALONE
     areas = []
     for seed in range(6):
         result, _ = raindrop(clean, torch.tensor([0.5]), seeded(seed), fixed)
@@ -32,10 +58,10 @@ def test_one_drop_changes_a_disk_of_its_radius() -> None:
 
 def test_a_drop_out_of_focus_is_larger_fainter_and_smooth() -> None:
     clean = torch.full((1, 3, 96, 96), 0.2)
-    fixed = {"count": 1.0, "radius": 8.0, "blobs": 0.0, "opacity": 1.0, "softness": 0.05}
+    fixed = {"count": 1.0, "radius": 8.0, "blobs": 0.0, "opacity": 1.0, "softness": 0.05} | ALONE
     # The glint is the brightest thing in a drop, and darkness all around shows it.
     larger = fainter = smoother = 0
-    for seed in range(8):
+    for seed in range(16):
         sharp, soft = (
             raindrop(clean, torch.tensor([0.5]), seeded(seed), fixed | {"defocus": defocus})[0]
             - clean
@@ -45,7 +71,7 @@ def test_a_drop_out_of_focus_is_larger_fainter_and_smooth() -> None:
         fainter += float(soft.abs().max()) < float(sharp.abs().max())
         steps = [float(image.diff(dim=-1).abs().max()) for image in (sharp, soft)]
         smoother += steps[1] < 0.5 * steps[0]
-    assert min(larger, fainter, smoother) >= 7
+    assert min(larger, fainter, smoother) >= 12
 
 
 def test_a_drop_shows_the_scene_upside_down() -> None:
@@ -58,7 +84,7 @@ def test_a_drop_shows_the_scene_upside_down() -> None:
         "opacity": 1.0,
         "softness": 0.05,
         "defocus": 0.0,
-    }
+    } | ALONE
     flipped = 0
     for seed in range(12):
         result, _ = raindrop(clean, torch.tensor([1.0]), seeded(seed), fixed)
@@ -75,7 +101,9 @@ def test_more_drops_cover_more(radius: float, photos: Tensor) -> None:
     severity = torch.full((len(photos),), 0.5)
     covered = []
     for count in (1.0, 10.0, 60.0):
-        result, _ = raindrop(photos, severity, seeded(1), {"count": count, "radius": radius})
+        result, _ = raindrop(
+            photos, severity, seeded(1), {"count": count, "radius": radius} | ALONE
+        )
         covered.append(float(((result - photos).abs().amax(1) > 0.01).float().mean()))
     assert covered[0] < covered[1] < covered[2]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from autodir.synthesis.filters import gaussian
-from autodir.synthesis.rain import _far, rain, streak_kernels
+from autodir.synthesis.rain import rain, streak_kernels
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -101,18 +101,6 @@ def test_distant_rain_falls_behind_what_is_near() -> None:
     behind = untouched("distant")
     assert float(untouched("fine").mean()) < 0.02
     assert float(behind.mean()) > 0.1
-
-
-def test_what_is_near_ends_at_the_edges_of_the_photo() -> None:
-    sides = torch.cat([torch.full((1, 3, 96, 48), 0.1), torch.full((1, 3, 96, 48), 0.8)], dim=3)
-    generator = seeded(4)
-    for near in (0.2, 0.5):
-        fields = [_far(sides, torch.rand(1, 1, 5, 5, generator=generator), near) for _ in range(8)]
-        away = torch.cat(fields)
-        assert 0 <= float(away.min()) < 0.1 < 0.9 < float(away.max()) <= 1
-        assert abs(float((away < 0.5).float().mean()) - near) < 0.1
-        steps = away.diff(dim=3).abs().mean((0, 1, 2))
-        assert float(steps[47]) > 3 * float(torch.cat([steps[:44], steps[51:]]).mean())
 
 
 def test_dense_rain_hides_much_behind_bands_of_even_opacity() -> None:
