@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from autodir.diagnosis.appearance import quantiles
 from autodir.errors import ContractError
 
 FIGURES = 17
@@ -55,16 +56,11 @@ def measure(cover: Tensor, change: Tensor) -> Tensor:
     ]
     under = (cells * amounts).sum() / (cells.sum() + _FAINT)
     amount = [cells.mean(), hidden.float().mean()]
-    changed = [_quantiles(amounts, (0.99,))[0], amounts.mean(), under]
+    changed = [quantiles(amounts, (0.99,))[0], amounts.mean(), under]
     figures = torch.cat([
-        (_quantiles(cells, _SHARES) + _FAINT).log(), (torch.stack(amount) + _FAINT).log(),
+        (quantiles(cells, _SHARES) + _FAINT).log(), (torch.stack(amount) + _FAINT).log(),
         (edges / (cells.sum() + 1))[None], (torch.stack(changed) + _FAINT).log(),
         torch.stack(spots), ((cells * hidden).sum() / (hidden.sum() + 1))[None],
     ])  # fmt: skip
     return torch.nan_to_num(figures)
 
-
-def _quantiles(values: Tensor, shares: tuple[float, ...]) -> Tensor:
-    """By sorting, which has no limit of size."""
-    ordered = values.sort().values
-    return torch.stack([ordered[int(share * (len(ordered) - 1))] for share in shares])
