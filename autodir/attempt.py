@@ -7,6 +7,7 @@ correction.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -64,17 +65,24 @@ def _cover(model: Model, diffusion: LatentDiffusion, key: str) -> Evidence | Non
     return evidence
 
 
-_KINDS: Mapping[str, Callable[[Model, LatentDiffusion, str], Evidence | None]] = {
-    "rain": _streaks,
-    "raindrop": _cover,
+class _Kind(NamedTuple):
+    """How much evidence there is of a degradation, and where a model has it from."""
+
+    figures: int
+    make: Callable[[Model, LatentDiffusion, str], Evidence | None]
+
+
+_KINDS: Mapping[str, _Kind] = {
+    "rain": _Kind(residue.FIGURES, _streaks),
+    "raindrop": _Kind(cover.FIGURES, _cover),
 }
-FIGURES: Mapping[str, int] = {"rain": residue.FIGURES, "raindrop": cover.FIGURES}
+FIGURES: Mapping[str, int] = {key: kind.figures for key, kind in _KINDS.items()}
 """How much evidence there is of each degradation that can be tried."""
 
 
 def evidence_of(model: Model, diffusion: LatentDiffusion) -> dict[str, Evidence]:
     """What a model can try, by degradation."""
-    kinds = {key: make(model, diffusion, key) for key, make in _KINDS.items()}
+    kinds = {key: kind.make(model, diffusion, key) for key, kind in _KINDS.items()}
     return {key: evidence for key, evidence in kinds.items() if evidence is not None}
 
 

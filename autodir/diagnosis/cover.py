@@ -63,4 +63,3 @@ def measure(cover: Tensor, change: Tensor) -> Tensor:
         torch.stack(spots), ((cells * hidden).sum() / (hidden.sum() + 1))[None],
     ])  # fmt: skip
     return torch.nan_to_num(figures)
-

@@ -39,9 +39,9 @@ class Draws:
         """(B,) values between ``low`` and ``high``."""
         return low + (high - low) * torch.rand(self.count, generator=self._generator)
 
-    def log_uniform(self, low: float, high: float) -> Tensor:
+    def log_uniform(self, low: float | Tensor, high: float | Tensor) -> Tensor:
         """(B,) positive values, uniform in the logarithm."""
-        return torch.exp(self.uniform(math.log(low), math.log(high)))
+        return torch.exp(self.uniform(torch.as_tensor(low).log(), torch.as_tensor(high).log()))
 
     def happens(self, probability: float | Tensor) -> Tensor:
         """(B,) booleans, true with ``probability``."""
@@ -55,11 +55,11 @@ class Draws:
         """Standard normal values of ``shape``."""
         return torch.randn(shape, generator=self._generator)
 
-    def linear(self, mild: float, severe: float) -> Tensor:
+    def linear(self, mild: float | Tensor, severe: float | Tensor) -> Tensor:
         """(B,) values from ``mild`` at severity 0 to ``severe`` at 1, evenly spaced."""
         return mild + (severe - mild) * self.severity
 
-    def logarithmic(self, mild: float, severe: float) -> Tensor:
+    def logarithmic(self, mild: float | Tensor, severe: float | Tensor) -> Tensor:
         """(B,) values from ``mild`` at severity 0 to ``severe`` at 1, even in the logarithm."""
         return mild * (severe / mild) ** self.severity
 

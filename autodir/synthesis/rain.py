@@ -6,6 +6,8 @@ Apart because a streak layer is a small image model of its own.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -20,23 +22,55 @@ _LAYERS, _MOST_LAYERS = 4, 6
 _HALF = math.sqrt(2 * math.log(2))
 """Half of the width at half of the peak of a Gaussian, in its deviations."""
 _BLENDS = {"screen": 0.45, "add": 0.55}
-_STYLES = {
-    "parallel": 0.26,
-    "crossing": 0.16,
-    "fine": 0.13,
-    "distant": 0.17,
-    "dense": 0.1,
-    "lines": 0.18,
-}
-_SPREAD = {
-    "parallel": 3.0,
-    "crossing": 26.0,
-    "fine": 7.0,
-    "distant": 7.0,
-    "dense": 9.0,
-    "lines": 6.0,
-}
-"""Degrees between the layers of one shower (standard deviation)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Style:
+    """How the streaks of a shower look.
+
+    Attributes:
+        share: of all showers.
+        spread: degrees between the layers (standard deviation).
+        layers: more than others have, and at most.
+        length, width: of the streaks in pixels, smallest and largest.
+        coverage, intensity: of one layer, without severity and with all of it.
+        calm: share of a layer that no gust takes away.
+        limit: opacity of drops of one layer that hide each other; lines do not.
+        blunt: of even opacity up to the edges.
+        deep: many and far away, so that the mist is thicker where the scene is deeper.
+        behind: none of it is before what is near.
+    """
+
+    share: float
+    spread: float
+    layers: tuple[int, int] = (0, _LAYERS)
+    length: tuple[float, float] = (10, 110)
+    width: tuple[float, float] = (0.9, 2.6)
+    coverage: tuple[float, float] = (0.042, 0.15)
+    intensity: tuple[float, float] = (0.3, 0.72)
+    calm: float = 0.55
+    limit: float = 1.0
+    blunt: bool = False
+    deep: bool = False
+    behind: bool = False
+
+
+_FINE = _Style(
+    share=0.13, spread=7.0, layers=(1, _LAYERS), length=(7, 42), width=(0.7, 1.6),
+    coverage=(0.08, 0.22), intensity=(0.15, 0.4), calm=0.2, deep=True,
+)  # fmt: skip
+_STYLES: Mapping[str, _Style] = {
+    "parallel": _Style(share=0.26, spread=3.0),
+    "crossing": _Style(share=0.16, spread=26.0),
+    "fine": _FINE,
+    # What is seen only between near things is fainter than what is before all of them.
+    "distant": replace(_FINE, share=0.17, intensity=(0.23, 0.48), behind=True),
+    "dense": _Style(share=0.1, spread=9.0, width=(1.0, 8.3), coverage=(0.084, 0.3), blunt=True),
+    "lines": _Style(
+        share=0.18, spread=6.0, layers=(2, _MOST_LAYERS), length=(20, 173), width=(1.0, 4.4),
+        coverage=(0.042, 0.36), intensity=(0.15, 0.36), calm=0.85, limit=3.0, blunt=True,
+    ),
+}  # fmt: skip
 _GRAY, _TINT = 0.6, 0.04
 """Share of the showers that add alike to all channels, as drops do that show the sky, and the
 deviation between the channels of the others."""
@@ -73,35 +107,27 @@ def rain(
     draw = Draws(severity, generator, fixed)
     height, width = clean.shape[-2:]
     scale = max(1.0, min(height, width) / 512)
-    blends, styles = draw.kind(_BLENDS), draw.kind(_STYLES, name="style")
-    fine, dense = mask(styles, "fine", "distant"), mask(styles, "dense")
-    distant, lines = mask(styles, "distant"), mask(styles, "lines")
-    extra = draw.linear(0, 2.6) + draw.uniform(0, 0.9) + fine
-    layers = (1 + extra.floor()).clamp_max(_LAYERS)
-    layers = torch.where(lines, (layers + 2).clamp_max(_MOST_LAYERS), layers)
+    blends = draw.kind(_BLENDS)
+    names = draw.kind({name: style.share for name, style in _STYLES.items()}, name="style")
+    styles = [_STYLES[name] for name in names]
+    deep, blunt = (_each(styles, name) > 0 for name in ("deep", "blunt"))
+    more, most = _each(styles, "layers").unbind(-1)
+    extra = draw.linear(0, 2.6) + draw.uniform(0, 0.9)
+    layers = (1 + extra.floor() + more).minimum(most)
     layers = draw.named("layers", layers, None, (1, _MOST_LAYERS))
     angle = draw.named("angle", draw.randn(draw.count).clamp(-2.5, 2.5) * 17, None, (-90, 90))
-    length = torch.where(fine, draw.log_uniform(7, 42), draw.log_uniform(10, 110))
-    length = torch.where(lines, 20 * (length / 10) ** 0.9, length)
+    length = draw.log_uniform(*_each(styles, "length").unbind(-1))
     length = draw.named("length", length * scale, None, (1, 2000))
-    thickness = torch.where(fine, draw.log_uniform(0.7, 1.6), draw.log_uniform(0.9, 2.6))
-    thickness = torch.where(dense, (thickness / 0.9) ** 2, thickness)
-    thickness = torch.where(lines, (thickness / 0.9) ** 1.4, thickness)
+    thickness = draw.log_uniform(*_each(styles, "width").unbind(-1))
     thickness = draw.named("width", thickness * scale, None, (0.3, 100))
-    coverage = torch.where(fine, draw.logarithmic(0.08, 0.22), draw.logarithmic(0.042, 0.15))
-    coverage = coverage * torch.where(dense, 2.0, 1.0) * draw.log_uniform(0.75, 1.35)
-    coverage = torch.where(lines, coverage * draw.linear(1, 2.4), coverage)
-    coverage = draw.named("coverage", coverage, None, (0, 1))
-    intensity = torch.where(fine, draw.linear(0.15, 0.4), draw.linear(0.3, 0.72))
-    # What is seen only between near things is fainter than what is before all of them.
-    intensity = torch.where(distant, 0.08 + intensity, intensity)
-    intensity = torch.where(lines, 0.5 * intensity, intensity)
-    intensity = intensity * draw.uniform(0.8, 1.25)
+    coverage = draw.logarithmic(*_each(styles, "coverage").unbind(-1))
+    coverage = draw.named("coverage", coverage * draw.log_uniform(0.75, 1.35), None, (0, 1))
+    intensity = draw.linear(*_each(styles, "intensity").unbind(-1)) * draw.uniform(0.8, 1.25)
     intensity = draw.named("intensity", intensity, None, (0, 1))
     fog = draw.uniform(0, 0.22) * (draw.severity - 0.5).clamp_min(0) * 2
-    fog = torch.where(fine, draw.uniform(0, 0.4) * draw.severity, fog) * draw.happens(_MISTY)
+    fog = torch.where(deep, draw.uniform(0, 0.4) * draw.severity, fog) * draw.happens(_MISTY)
     veil = draw.named("veil", fog, None, (0, 1))
-    spread = torch.tensor([_SPREAD[style] for style in styles])
+    spread = _each(styles, "spread")
     shape = (draw.count, _MOST_LAYERS)
     # The first layer falls at the angle asked for, the others around it.
     around = draw.randn(*shape) * (torch.arange(_MOST_LAYERS) > 0)
@@ -115,9 +141,7 @@ def rain(
     air = draw.uniform(0.6, 0.95)
     seed = draw.rand(*shape, 4, 4)
     streaks = torch.zeros(draw.count, 1, height, width).to(clean)
-    # Drops of one layer hide each other, lines do not.
-    limit = column(torch.where(lines, 3.0, 1.0), clean)
-    blunt = dense | lines
+    limit, calm = (column(_each(styles, name), clean) for name in ("limit", "calm"))
     for layer in range(_MOST_LAYERS):
         rows = (layers > layer).nonzero().flatten()
         drops = draw.rand(draw.count, 1, height, width)
@@ -132,14 +156,13 @@ def rain(
         fallen = convolve(drops.to(clean), kernels.to(clean), "zero").clamp_min(0)
         fallen = fallen.minimum(limit[rows])
         gusts = smooth_field(seed[rows, layer, None], height, width).clamp(0, 1).to(clean)
-        calm = column(torch.where(fine, 0.2, torch.where(lines, 0.85, 0.55))[rows], clean)
-        streaks[rows.to(clean.device)] += fallen * (calm + (1 - calm) * gusts)
+        streaks[rows.to(clean.device)] += fallen * (calm[rows] + (1 - calm[rows]) * gusts)
     # What a shower hides is what is far away: its transmission falls with the depth.
     depth = smooth_field(draw.rand(draw.count, 1, 3, 3), height, width).clamp(0, 1).to(clean)
-    depth = torch.where(column(fine, clean) > 0, 0.4 + 1.2 * depth, 1.0)
+    depth = torch.where(column(deep, clean) > 0, 0.4 + 1.2 * depth, 1.0)
     coarse, near = draw.rand(draw.count, 1, 5, 5), draw.uniform(*_NEAR)
     away = torch.ones_like(clean[:, :1])
-    for row in distant.nonzero().flatten().tolist():
+    for row in _each(styles, "behind").nonzero().flatten().tolist():
         away[row] = distant_part(clean[row, None], coarse[row, None], float(near[row]))[0]
     total = (streaks * away * column(intensity, clean)).clamp(0, 1)
     total = (total * tint.to(clean)).clamp(0, 1)
@@ -147,6 +170,13 @@ def rain(
     wet = torch.where(screen, 1 - (1 - clean) * (1 - total), clean + total).clamp(0, 1)
     amount = 1 - (1 - column(veil, clean)) ** (away * depth)
     return ((1 - amount) * wet + amount * column(air, clean)).clamp(0, 1), draw.parameters()
+
+
+def _each(styles: Sequence[_Style], name: str) -> Tensor:
+    """One attribute of the style of each sample, (B,) or, of pairs, (B, 2)."""
+    shape = torch.tensor(getattr(_FINE, name)).shape
+    values = [getattr(style, name) for style in styles]
+    return torch.tensor(values, dtype=torch.float32).reshape(len(styles), *shape)
 
 
 def streak_kernels(
