@@ -18,6 +18,14 @@ DOUBT = 0.004
 Evidence = Callable[[Tensor], Tensor | None]
 """A photo (1, 3, H, W) in [0, 1] → figures (F,) of what a repair does to it, or None."""
 
+TRUST, TYPICAL = 0.5, 0.03
+"""Share of the log-odds of its presence that a suspicion brings to its trial, and the presence that
+brings nothing.
+
+The trial has seen what the repair takes away and not the photo. Of 961 held-out photos with a
+presence of drops in doubt, 244 of them with drops, it finds 114 by itself and 18 that have none;
+with this 118 and 12; of 384 with one of rain 76 of 90 showers either way, and 26 and 21 others.
+"""
 _CERTAIN = 16.0
 """Logit of a suspicion that has proved right, at most."""
 _FAR = 5.0
@@ -90,4 +98,9 @@ class Suspicion:
         if figures is None:
             return presence
         logit = float(self.trial(figures[None].to(pixels.device))[0])
+        logit += TRUST * (_log_odds(presence) - _log_odds(TYPICAL))
         return max(presence, 1 / (1 + math.exp(-max(-_CERTAIN, min(_CERTAIN, logit)))))
+
+
+def _log_odds(probability: float) -> float:
+    return math.log(probability / (1 - probability))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from autodir.diagnosis.trial import DOUBT, Suspicion, Trial
+from autodir.diagnosis.trial import DOUBT, TYPICAL, Suspicion, Trial
 
 FIGURES = 9
 PHOTO = torch.zeros(1, 3, 64, 80)
@@ -39,11 +39,18 @@ def test_what_is_certain_is_not_tried(presence: float) -> None:
 
 def test_a_trial_raises_the_presence_and_never_lowers_it() -> None:
     def presence(logit: float) -> float:
-        return Suspicion("rain", Fixed(logit), seen).presence(PHOTO, 0.1, 0.6)
+        return Suspicion("rain", Fixed(logit), seen).presence(PHOTO, TYPICAL, 0.6)
 
     assert presence(2.0) == pytest.approx(0.8808, abs=1e-4)
-    assert presence(-9.0) == 0.1
+    assert presence(-9.0) == TYPICAL
     assert 0.999 < presence(1e9) < 1
+
+
+def test_the_more_is_suspected_the_less_has_to_be_shown() -> None:
+    suspicion = Suspicion("rain", Fixed(0.0), seen)
+    raised = [suspicion.presence(PHOTO, presence, 0.6) for presence in (0.005, 0.02, 0.1, 0.4)]
+    assert raised == sorted(raised)
+    assert raised[0] < 0.35 < 0.6 < raised[-1]
 
 
 def test_without_evidence_a_suspicion_stays_what_it_is() -> None:
