@@ -58,10 +58,11 @@ def test_one_drop_changes_a_disk_of_its_radius() -> None:
 
 def test_a_drop_out_of_focus_is_larger_fainter_and_smooth() -> None:
     clean = torch.full((1, 3, 96, 96), 0.2)
-    fixed = {"count": 1.0, "radius": 8.0, "blobs": 0.0, "opacity": 1.0, "softness": 0.05} | ALONE
-    # The glint is the brightest thing in a drop, and darkness all around shows it.
+    fixed = {"count": 1.0, "radius": 8.0, "blobs": 0.0, "opacity": 1.0, "softness": 0.05}
+    fixed |= {"film": 0.0, "beyond": 1.0}
+    # A drop that shows nothing but the darkness around it could not be seen.
     larger = fainter = smoother = 0
-    for seed in range(16):
+    for seed in range(8):
         sharp, soft = (
             raindrop(clean, torch.tensor([0.5]), seeded(seed), fixed | {"defocus": defocus})[0]
             - clean
@@ -71,7 +72,7 @@ def test_a_drop_out_of_focus_is_larger_fainter_and_smooth() -> None:
         fainter += float(soft.abs().max()) < float(sharp.abs().max())
         steps = [float(image.diff(dim=-1).abs().max()) for image in (sharp, soft)]
         smoother += steps[1] < 0.5 * steps[0]
-    assert min(larger, fainter, smoother) >= 12
+    assert min(larger, fainter, smoother) >= 7
 
 
 def test_a_drop_shows_the_scene_upside_down() -> None:
