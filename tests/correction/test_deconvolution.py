@@ -74,6 +74,33 @@ def test_the_kernel_of_a_photo_is_found() -> None:
     assert abs(float((kernel.sum(1) * axis).sum())) <= 0.51
 
 
+def test_the_search_that_explains_a_photo_best_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    gray = convolve(scene(), corner()[None]).mean(1, keepdim=True)
+    every = deconvolution._BEGINNINGS
+    alone = []
+    for beginning in every:
+        monkeypatch.setattr(deconvolution, "_BEGINNINGS", (beginning,))
+        kernel = find_kernel(gray)
+        assert kernel is not None
+        alone.append(kernel)
+    assert not torch.equal(alone[0], alone[-1])
+    best = []
+    for order in (every, every[::-1]):
+        monkeypatch.setattr(deconvolution, "_BEGINNINGS", order)
+        kernel = find_kernel(gray)
+        assert kernel is not None
+        best.append(kernel)
+    assert torch.equal(best[0], best[1])
+    assert any(torch.equal(best[0], one) for one in alone)
+
+
+def test_the_true_kernel_costs_less_than_another() -> None:
+    gray = convolve(scene(), corner()[None]).mean(1, keepdim=True)
+    seen = deconvolution._wrapped(gray, 2 * REACH + 2)
+    true, turned = (deconvolution._cost(seen, one) for one in (corner(), corner().flip(0)))
+    assert true < turned
+
+
 def test_a_kernel_is_undone() -> None:
     photo = torch.from_numpy(data.astronaut()[100:324, 100:324])
     truth = photo.permute(2, 0, 1)[None] / 255
